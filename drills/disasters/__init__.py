@@ -1,0 +1,1 @@
+"""What can happen to a deployment, one file each, each offering one ``DISASTER``."""

@@ -1,0 +1,475 @@
+"""The engine: one drill, told as the chain of its steps. Each step is a phase in the journal and changes the deployment."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import httpx
+import pyrage
+
+from checks.configuration import digest_configuration
+from checks.database import Fingerprint, fingerprint
+from checks.snapshot import HeldSnapshot, hold_snapshot, read_sequences
+from drills import controls, ledger, verification
+from drills.contract import Job
+from drills.probe import Prober
+from drills.scenario import Scenario
+from fixtures.backup_set import BackupSet, check_manifest, sha256_of, write_manifest
+from fixtures.deployment import Deployment
+from fixtures.health import ask
+from fixtures.objectives import Objective
+from fixtures.processes import CommandFailed, Finished, Running, ended_within
+from fixtures.profile import Profile
+from reports.records import NANOSECONDS, Clock, Failure, Finding, HarnessError, Journal, Redactor, Verdict, pause, wait_until
+
+STORED: Final = "fingerprint.json"
+# What cannot be read again after the restore within this time is not coming back by itself.
+ACKNOWLEDGED_AGAIN_SECONDS: Final = 10.0
+
+
+class Record(Protocol):
+    """What the engine needs of a run's record."""
+
+    run_id: str
+    directory: Path
+    journal: Journal
+    clock: Clock
+    redactor: Redactor
+
+    def drill_directory(self, drill: str) -> Path:
+        """A directory for the drill's ledger."""
+
+    def relative(self, path: Path) -> str:
+        """The path as the journal names it."""
+
+    def assess(self, drill: str) -> dict[str, Any]:
+        """Figures and verdict of a drill that has ended."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What the backup held: everything that the restored deployment is compared with."""
+
+    database: Fingerprint
+    sequences_until: Mapping[str, Any]
+    configuration: Mapping[str, str]
+    key: bytes = dataclasses.field(repr=False)
+
+
+class Drill:
+    """One scenario on one deployment. The methods are its steps, to be called in this order.
+
+    Args:
+        directory: for backups and scratch files; inside the run's work directory.
+        objectives: ``rto`` and ``rpo``, as in force.
+        progress: told what is being done, how much of it is done, and of how much.
+    """
+
+    def __init__(
+        self,
+        *,
+        scenario: Scenario,
+        deployment: Deployment,
+        profile: Profile,
+        record: Record,
+        directory: Path,
+        objectives: Mapping[str, Objective],
+        scale: Mapping[str, Any],
+        progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+    ) -> None:
+        self.scenario, self.deployment, self.profile, self.record = scenario, deployment, profile, record
+        self.directory, self.progress, self.objectives = directory, progress, objectives
+        self.id, self.journal = scenario.id, record.journal
+        self.backup = BackupSet(directory=directory / "backups" / "1", apart=directory / "backups-apart" / "1")
+        self.outcome, self.problem = "error", "the drill did not come to its end"
+        identity = pyrage.x25519.Identity.generate()
+        self._recipient = profile.age_recipient or str(identity.to_public())
+        self._identity = record.redactor.learn(profile.age_identity or str(identity))
+        self._held = contextlib.ExitStack()
+        self._writer: Running | None = None
+        self._prober: Prober | None = None
+        self._expected: Expected | None = None
+        self._restored: HeldSnapshot | None = None
+        self._integrity: threading.Thread | None = None
+        self._integrity_findings: list[Finding] = []
+        self._ledger = record.drill_directory(self.id) / "ledger.jsonl"
+        self._open(scale)
+
+    def _open(self, scale: Mapping[str, Any]) -> None:
+        self.journal.write(
+            "drill.opened",
+            drill=self.id,
+            architecture=self.scenario.architecture,
+            provider=self.deployment.provider,
+            stand_in=self.deployment.stand_in,
+            disaster=self.scenario.disaster.name,
+            methods={
+                "database": self.scenario.database.name,
+                "objects": self.scenario.objects.name,
+                "configuration": self.scenario.configuration.name,
+            },
+            tools=self.deployment.versions(),
+            scale=dict(scale),
+            objectives={name: dataclasses.asdict(objective) for name, objective in self.objectives.items()},
+            ledger={"channels": list(ledger.CHANNELS), "interval_ns": self.profile.load_interval_ns},
+            probe={"interval_ns": self.profile.probe_interval_ns},
+        )
+        self.deployment.processes.record = self._journal_command
+
+    # The chain.
+
+    def spin_up(self) -> None:
+        """From nothing to a running, empty deployment."""
+        with self._phase("spin up"):
+            self.deployment.spin_up()
+            ledger.prepare(self.deployment)
+
+    def seed(self) -> None:
+        """Fill the deployment with reference data."""
+        with self._phase("seed") as seen:
+            seen["made"] = dict(self.deployment.seed(self.progress))
+
+    def start_load(self) -> None:
+        """Start the ledger's writer, and see each channel acknowledge."""
+        with self._phase("load"):
+            self.journal.write("ledger.opened", drill=self.id, path=self.record.relative(self._ledger))
+            self._writer = self.deployment.processes.start_module("ledger-writer", "drills.ledger", pipe_input=True)
+            assert self._writer.popen.stdin is not None
+            self._writer.popen.stdin.write(
+                ledger.writer_input(
+                    self.deployment.client_access(),
+                    run_id=self.record.run_id,
+                    path=self._ledger,
+                    clock=self.record.clock,
+                    interval_ns=self.profile.load_interval_ns,
+                )
+            )
+            self._writer.popen.stdin.flush()
+            self._await_acknowledgements(since=0)
+            pause(self.profile.load_before_ns / NANOSECONDS, why="writes of all channels lie before the backup")
+
+    def back_up(self) -> None:
+        """Back database, objects and configuration up, and fingerprint the database in the very snapshot of its dump."""
+        for component in ("database", "objects", "configuration"):
+            self.backup.place(component).mkdir(parents=True, mode=0o700)
+        with hold_snapshot(self.deployment.database.connect) as held:
+            snapshot_ns = self.record.clock.now()
+            with self._phase("back up") as seen:
+                job = self._job(self.profile.backup_limit_ns, snapshot=held.name)
+                # The database first: what its rows refer to is in the bucket by then, and is copied after it.
+                self.scenario.database.back_up(self.deployment.database, self.backup.place("database"), job)
+                with self.deployment.database.connect() as connection:
+                    sequences_until = read_sequences(connection)
+                self.scenario.objects.back_up(self.deployment.objects, self.backup.place("objects"), job)
+                skew_ns = self.record.clock.now() - snapshot_ns
+                values = self.deployment.configuration()
+                self.scenario.configuration.back_up(values, self.backup.place("configuration"), job)
+                seen["skew_ns"] = skew_ns
+            with self._phase("fingerprint"):
+                key = secrets.token_bytes(32)
+                self._expected = Expected(
+                    database=fingerprint(
+                        self.deployment.database.connect, held=held, jobs=self.profile.jobs, key=key
+                    ),
+                    sequences_until=sequences_until,
+                    configuration=digest_configuration(values, key),
+                    key=key,
+                )
+                (self.backup.directory / STORED).write_text(self._expected.database.to_json(), "utf-8")
+                manifest = write_manifest(
+                    self.backup,
+                    {
+                        "deployment": self.deployment.name,
+                        "run": self.record.run_id,
+                        "tools": self.deployment.versions(),
+                        "snapshot": {"name": held.name, "wal_lsn": held.wal_lsn, "database_time": held.database_time},
+                        "recipient": self._recipient,
+                    },
+                )
+        self.journal.write(
+            "backup.made",
+            drill=self.id,
+            manifest_sha256=sha256_of(self.backup.directory / "manifest.json"),
+            bytes=sum(component["bytes"] for component in manifest["components"].values()),
+            snapshot_ns=snapshot_ns,
+            skew_ns=skew_ns,
+            components=manifest["components"],
+        )
+
+    def diverge(self) -> None:
+        """Let writes go on, so that the disaster costs something."""
+        with self._phase("diverge"):
+            pause(self.profile.load_diverge_ns / NANOSECONDS, why="acknowledged writes lie between backup and strike")
+
+    def strike(self) -> None:
+        """Let the disaster strike, and prove that it did, before anything is restored."""
+        if findings := check_manifest(self.backup, contents_of=frozenset()):
+            raise HarnessError("the backup set", seen=findings[0].seen, remedy="nothing was destroyed; see the backup")
+        with self._phase("strike"):
+            self._prober = Prober(
+                self.deployment.application(timeout=2.0),
+                journal=self.journal,
+                drill=self.id,
+                prefix=f"probe/{self.record.run_id}/",
+                interval_ns=self.profile.probe_interval_ns,
+                limit_ns=self.profile.transaction_limit_ns,
+            )
+            self.journal.write("strike", drill=self.id, at_ns=self.record.clock.now())
+            self.scenario.disaster.strike(self.deployment)
+            self._prober.start()
+            places = self.scenario.disaster.places(self.deployment)
+            self.journal.write(
+                "strike.proven",
+                drill=self.id,
+                proofs=[{"what": place, "seen": seen or "gone"} for place, seen in places.items()],
+            )
+            survivors = {place: seen for place, seen in places.items() if seen}
+            with verification.checked(self.journal, self.id, "strike") as check:
+                check.looked_at = {"places": len(places)}
+                check.findings = [
+                    Finding(code="STRIKE-UNPROVEN", seen=seen, where=place) for place, seen in survivors.items()
+                ]
+            if survivors:
+                raise Failure(f"the disaster left something: {survivors}")
+
+    def restore(self) -> None:
+        """Provision empty servers and bring configuration, database and objects back, closed to clients."""
+        # Digesting the dump takes no longer than provisioning, so it costs no recovery time beside it.
+        self._integrity = threading.Thread(target=self._check_artefacts)
+        self._integrity.start()
+        with self._phase("detect"):
+            self._await_health(lambda status: status != 200)
+        with self._phase("provision"):
+            self.deployment.provision()
+            self._integrity.join()
+            with verification.checked(self.journal, self.id, "backup artefacts") as check:
+                check.looked_at = {"files": sum(1 for _ in (self.backup.directory / "files.jsonl").open("rb"))}
+                check.findings = self._integrity_findings
+            if self._integrity_findings:
+                raise Failure(f"{self._integrity_findings[0].code}: {self._integrity_findings[0].seen}")
+        job = self._job(self.profile.restore_limit_ns, identity=self._identity)
+        with self._restoring("configuration"):
+            values = self.scenario.configuration.restore(self.backup.place("configuration"), job)
+            self.deployment.write_configuration(values)
+        with self._restoring("database"):
+            self.scenario.database.restore(self.backup.place("database"), self.deployment.database, job)
+        with self._restoring("objects"):
+            self.scenario.objects.restore(self.backup.place("objects"), self.deployment.objects, job)
+
+    def start(self) -> None:
+        """Hold the restored state for comparison, let clients in, and wait for the first business transaction."""
+        assert self._prober is not None
+        with self._phase("start"):
+            # No client has been let in yet: what is compared later is what was restored, whatever they write then.
+            self._restored = self._held.enter_context(hold_snapshot(self.deployment.database.connect))
+            self.deployment.admit_clients()
+            self.deployment.start_services()
+        with self._phase("ready"):
+            self._await_health(lambda status: status == 200)
+        with self._phase("first transaction"):
+            seconds = self.profile.start_limit_ns / NANOSECONDS
+            if not self._prober.await_success(seconds=seconds):
+                last = self._prober.last_failed
+                raise Failure(f"no business transaction succeeded within {seconds:g} s of the start; last seen: {last}")
+
+    def verify(self) -> None:
+        """Account for every write and compare everything restored with what the backup held."""
+        assert self._prober is not None and self._prober.success is not None
+        assert self._expected is not None and self._restored is not None
+        with self._phase("verify"):
+            self._await_acknowledgements(since=self._prober.success.ended_ns)
+            pause(self.profile.load_after_ns / NANOSECONDS, why="writes after recovery are accounted for too")
+            self._stop_load()
+            self.deployment.await_quiet(seconds=30)
+            self._observe_ledger()
+            self._compared = verification.verify_deployment(
+                deployment=self.deployment,
+                journal=self.journal,
+                drill=self.id,
+                backup=self.backup,
+                expected=self._expected,
+                restored=self._restored,
+                directory=self.directory,
+                jobs=self.profile.jobs,
+            )
+
+    def prove_controls(self) -> None:
+        """Break throw-away copies of what was restored in every known way, and see each one caught."""
+        assert self._expected is not None
+        self._held.close()
+        with self._phase("controls"):
+            self.deployment.stop_services()
+            controls.prove(
+                deployment=self.deployment,
+                journal=self.journal,
+                drill=self.id,
+                backup=self.backup,
+                expected=self._expected,
+                compared=self._compared,
+                method=self.scenario.database,
+                directory=self.directory,
+                job=self._job(self.profile.restore_limit_ns, identity=self._identity),
+            )
+
+    def judge(self) -> None:
+        """End the drill and hold its figures against the objectives.
+
+        Raises:
+            Failure: an objective missed, a finding, or a control not caught.
+            HarnessError: something could not be verified.
+        """
+        self.outcome, self.problem = "done", ""
+        self.end()
+        assessment = self.record.assess(self.id)
+        findings = [row for row in assessment["findings"] if row["severity"] == "failure"]
+        told = "; ".join(f"{row['code']} {row['seen']}" for row in findings) or f"verdict {assessment['verdict']}"
+        if assessment["verdict"] == Verdict.FAILED:
+            raise Failure(told)
+        if assessment["verdict"] != Verdict.PASSED:
+            raise HarnessError(f"drill {self.id}", seen=told, remedy="see the checks with the verdict error")
+
+    def end(self) -> None:
+        """End writer, prober and snapshot, and close the drill in the journal. Does nothing the second time."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.ExitStack() as steps:
+            steps.callback(
+                self.journal.write, "drill.closed", drill=self.id, outcome=self.outcome, error=self.problem[:2000]
+            )
+            steps.callback(self._held.close)
+            steps.callback(self._stop_load)
+            if self._prober is not None:
+                steps.callback(self._prober.stop)
+
+    _closed = False
+
+    # What the steps are made of.
+
+    @contextlib.contextmanager
+    def _phase(self, name: str) -> Iterator[dict[str, Any]]:
+        try:
+            with self.journal.phase(name, drill=self.id) as seen:
+                yield seen
+        except BaseException as problem:
+            self.outcome = "failed" if isinstance(problem, Failure) else "error"
+            self.problem = f"{name}: {problem}"
+            raise
+
+    @contextlib.contextmanager
+    def _restoring(self, component: str) -> Iterator[None]:
+        """A restore that its tool gives up is a finding about the backup, not a fault of the suite."""
+        with self._phase(f"restore {component}"):
+            try:
+                yield
+            except CommandFailed as problem:
+                with verification.checked(self.journal, self.id, f"restore {component}") as check:
+                    check.looked_at = {"commands": 1}
+                    check.findings = [Finding(code="RESTORE-FAILED", seen=str(problem), where=component)]
+                raise Failure(f"RESTORE-FAILED {component}: {problem}") from problem
+
+    def _job(self, limit_ns: int, *, snapshot: str = "", identity: str = "") -> Job:
+        return Job(
+            processes=self.deployment.processes,
+            jobs=self.profile.jobs,
+            seconds=limit_ns / NANOSECONDS,
+            recipient=self._recipient,
+            snapshot=snapshot,
+            identity=identity,
+        )
+
+    def _check_artefacts(self) -> None:
+        self._integrity_findings = check_manifest(
+            self.backup, contents_of=frozenset({"database", "configuration"})
+        )
+
+    def _await_health(self, wanted: Callable[[int], bool]) -> None:
+        """Ask every endpoint until each answers as wanted, and journal each change."""
+        seen: dict[tuple[str, str], int] = {}
+        with httpx.Client(timeout=2.0, trust_env=False) as client:
+
+            def all_as_wanted() -> bool:
+                for service in self.deployment.services:
+                    for endpoint in ("live", "ready"):
+                        status = ask(client, service, endpoint)
+                        if seen.get((service.name, endpoint)) != status:
+                            seen[service.name, endpoint] = status
+                            self.journal.write(
+                                "health",
+                                drill=self.id,
+                                service=service.name,
+                                endpoint=endpoint,
+                                status=status,
+                                at_ns=self.record.clock.now(),
+                            )
+                return all(wanted(status) for status in seen.values())
+
+            wait_until(
+                all_as_wanted,
+                seconds=self.profile.start_limit_ns / NANOSECONDS,
+                interval=0.02,
+                what="the services' health endpoints to turn",
+            )
+
+    def _await_acknowledgements(self, *, since: int) -> None:
+        writer = self._writer
+        assert writer is not None
+
+        def all_acknowledged() -> bool:
+            if not writer.alive():
+                raise HarnessError("the ledger's writer", seen="it ended", remedy=f"see {writer.errors.read_text()[-500:]}")
+            return ledger.channels_acknowledged_since(self._ledger, since) == set(ledger.CHANNELS)
+
+        wait_until(
+            all_acknowledged,
+            seconds=ACKNOWLEDGED_AGAIN_SECONDS,
+            interval=0.02,
+            what=f"an acknowledged write in each of {', '.join(ledger.CHANNELS)}",
+            remedy="see the ledger's failed lines and the services' logs",
+        )
+
+    def _stop_load(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        assert writer.popen.stdin is not None
+        with contextlib.suppress(OSError):
+            writer.popen.stdin.close()
+        if not ended_within(writer.popen, 10):
+            writer.kill()
+        self.journal.write(
+            "ledger.closed",
+            drill=self.id,
+            path=self.record.relative(self._ledger),
+            sha256=sha256_of(self._ledger) if self._ledger.exists() else hashlib.sha256().hexdigest(),
+        )
+
+    def _observe_ledger(self) -> None:
+        application = self.deployment.application(timeout=10.0)
+        try:
+            path = verification.write_observed(
+                self._ledger.with_name("observed.jsonl"),
+                ledger.observe(self.deployment, application, self.record.run_id),
+            )
+        finally:
+            application.close()
+        self.journal.write(
+            "ledger.observed", drill=self.id, path=self.record.relative(path), sha256=sha256_of(path)
+        )
+
+    def _journal_command(self, finished: Finished) -> None:
+        self.journal.write(
+            "command",
+            drill=self.id,
+            argv=list(finished.argv),
+            exit=finished.exit,
+            started_ns=finished.started_ns,
+            ended_ns=finished.ended_ns,
+        )

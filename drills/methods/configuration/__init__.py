@@ -1,0 +1,1 @@
+"""Ways to keep configuration and secrets. Each file offers one ``METHOD``."""

@@ -1,0 +1,1 @@
+"""Ways to back a database up. Each file offers one ``METHOD``."""

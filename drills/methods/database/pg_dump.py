@@ -1,0 +1,129 @@
+"""``pg_dump`` in directory format, parallel, with the cluster's roles beside it, restored by ``pg_restore``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import pyrage
+
+from drills.contract import Job
+from fixtures.deployment import Database
+from fixtures.postgres_tools import PostgresTools
+from reports.records import HarnessError
+
+DUMP: Final = "dump"
+# A database dump carries no roles, memberships and role settings. They hold password verifiers, so they are encrypted.
+ROLES: Final = "roles.sql.age"
+
+
+class PgDump:
+    """See ``drills.contract.DatabaseMethod``."""
+
+    name = "pg_dump"
+
+    def unavailable(self, source: Database) -> str:
+        """Empty: every PostgreSQL carries it."""
+        del source
+        return ""
+
+    def back_up(self, source: Database, target: Path, job: Job) -> None:
+        """Dump the database as of the exported snapshot, then the roles."""
+        tools, environment = source.tools, source.environment()
+        job.processes.run(
+            [
+                tools.path("pg_dump"),
+                *source.connection_arguments(),
+                f"--dbname={source.name}",
+                "--format=directory",
+                f"--jobs={job.jobs}",
+                f"--compress={_compression(tools, job)}",
+                f"--snapshot={job.snapshot}",
+                "--lock-wait-timeout=60s",
+                f"--file={target / DUMP}",
+            ],
+            timeout=job.seconds,
+            env=environment,
+        )
+        plain = job.processes.logs / "roles.sql"
+        os.close(os.open(plain, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))
+        try:
+            job.processes.run(
+                [tools.path("pg_dumpall"), *source.connection_arguments(), "--globals-only"],
+                timeout=job.seconds,
+                env=environment,
+                stdout=plain,
+            )
+            recipient = pyrage.x25519.Recipient.from_str(job.recipient)
+            (target / ROLES).write_bytes(pyrage.encrypt(plain.read_bytes(), [recipient]))
+        finally:
+            plain.unlink()
+
+    def restore(self, backup: Path, target: Database, job: Job) -> None:
+        """Restore the roles, then the database with its owner, grants and settings; the first error ends it."""
+        tools, environment = target.tools, target.environment()
+        plain = job.processes.logs / "roles.sql"
+        os.close(os.open(plain, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))
+        try:
+            plain.write_bytes(_without_bootstrap_role(_decrypt(backup / ROLES, job), target.user))
+            job.processes.run(
+                [
+                    tools.path("psql"),
+                    *target.connection_arguments(),
+                    "--dbname=postgres",
+                    "--no-psqlrc",
+                    "--quiet",
+                    "--single-transaction",
+                    # Without it psql exits 0 whatever went wrong.
+                    "--set=ON_ERROR_STOP=1",
+                ],
+                timeout=job.seconds,
+                env=environment,
+                stdin=plain,
+            )
+        finally:
+            plain.unlink()
+        self._restore(backup, target, "postgres", job, "--create")
+
+    def restore_beside(self, backup: Path, target: Database, name: str, job: Job) -> None:
+        """Restore the dump's content into an empty database of any name."""
+        self._restore(backup, target, name, job)
+
+    def _restore(self, backup: Path, target: Database, name: str, job: Job, *options: str) -> None:
+        job.processes.run(
+            [
+                target.tools.path("pg_restore"),
+                *target.connection_arguments(),
+                f"--dbname={name}",
+                *options,
+                "--exit-on-error",
+                f"--jobs={job.jobs}",
+                backup / DUMP,
+            ],
+            timeout=job.seconds,
+            env=target.environment(),
+        )
+
+
+def _compression(tools: PostgresTools, job: Job) -> str:
+    """Zstandard where this pg_dump was built with it, gzip's fastest level elsewhere: at high levels gzip is the dump."""
+    shown = job.processes.run([tools.path("pg_config"), "--configure"], timeout=20).output.read_text()
+    return "zstd:1" if tools.major >= 16 and "--with-zstd" in shown else "1"
+
+
+def _without_bootstrap_role(script: bytes, user: str) -> bytes:
+    """The server to restore into has its superuser already; creating it again would end the script."""
+    return script.replace(f"\nCREATE ROLE {user};\n".encode(), b"\n", 1)
+
+
+def _decrypt(path: Path, job: Job) -> bytes:
+    try:
+        return bytes(pyrage.decrypt(path.read_bytes(), [pyrage.x25519.Identity.from_str(job.identity)]))
+    except (pyrage.DecryptError, pyrage.IdentityError) as problem:
+        raise HarnessError(
+            f"decrypting {path.name}", seen=str(problem), remedy="give the private key that belongs to the recipient"
+        ) from None
+
+
+METHOD: Final = PgDump()

@@ -1,0 +1,1 @@
+"""Ways to back a bucket up. Each file offers one ``METHOD``."""

@@ -1,0 +1,167 @@
+"""The pytest plugin of this room: prepares the machine once drills were selected, and hands each test its drill."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import pytest
+
+from drills.engine import Drill, Record
+from drills.registry import all_disasters, configuration_methods, database_methods, object_methods
+from drills.scenario import Scenario
+from fixtures.network import require_free_ports
+from fixtures.plugin import OBJECTIVES, PROFILE, SIZES, work_root
+from fixtures.postgres_tools import PostgresTools, Unprivileged, find_postgres, find_unprivileged
+from fixtures.processes import tail
+from fixtures.profile import Profile
+from fixtures.providers.embedded.deployment import EmbeddedDeployment
+from fixtures.refapp.scales import Sizes
+from fixtures.tools import find_rclone
+from fixtures.workspace import Workspace, clear_abandoned, open_workspace, require_disk
+from reports.records import UsageProblem
+
+# A cluster, its write-ahead log and a copy of it for the controls, before any data.
+EMPTY_DEPLOYMENT_BYTES: Final = 300 * 2**20
+# The data live in the cluster, in its log, in the dump, restored, and copied for the controls.
+COPIES: Final = 5
+
+
+@dataclasses.dataclass(kw_only=True)
+class Ground:
+    """What every drill of this session stands on: the work directory, and the programs found."""
+
+    workspace: Workspace
+    tools: PostgresTools
+    unprivileged: Unprivileged
+
+
+GROUND: Final = pytest.StashKey[Ground]()
+WORKSPACE: Final = pytest.StashKey[Workspace]()
+
+
+def scenarios() -> list[Scenario]:
+    """Every scenario of the suite."""
+    return [
+        Scenario(
+            architecture="single-node",
+            database=database_methods()["pg_dump"],
+            objects=object_methods()["rclone"],
+            configuration=configuration_methods()["age"],
+            disaster=all_disasters()["total_loss"],
+        )
+    ]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One drill for each scenario, under its id."""
+    if "scenario" in metafunc.fixturenames:
+        metafunc.parametrize("scenario", scenarios(), ids=lambda scenario: scenario.id)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Before the first drill: clear what dead runs left, and see that the machine has all a drill needs."""
+    config = session.config
+    if config.option.collectonly or not any("drill" in getattr(item, "fixturenames", ()) for item in session.items):
+        return
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    try:
+        root = work_root(config)
+        for report in clear_abandoned(root):
+            if reporter:
+                ended = ", ".join(report["ended"]) or "no process"
+                reporter.write_line(f"cleared what run {report['run']} left: {ended}; {report['removed'] or 'no directory'}")
+        profile, sizes = config.stash[PROFILE], config.stash[SIZES]
+        require_disk(root, profile.free_disk + EMPTY_DEPLOYMENT_BYTES + COPIES * reckoned_bytes(sizes))
+        require_free_ports(profile.named_ports())
+        find_rclone()
+        record = _record(config)
+        workspace = open_workspace(root, record.run_id, clock=record.clock, redactor=record.redactor)
+        config.stash[WORKSPACE] = workspace
+        tools = find_postgres(workspace.processes, profile.postgres_directory)
+        unprivileged = find_unprivileged(workspace.processes, tools)
+        config.stash[GROUND] = Ground(workspace=workspace, tools=tools, unprivileged=unprivileged)
+    except UsageProblem as problem:
+        raise pytest.UsageError(str(problem)) from None
+
+
+def reckoned_bytes(sizes: Sizes) -> int:
+    """About how many bytes a deployment of these sizes holds: its database, its documents and their redacted output."""
+    return sizes.database_bytes + 2 * sizes.documents * sizes.document_bytes
+
+
+def _record(config: pytest.Config) -> Record:
+    """The record that the room reports opened for this run, found among pytest's fixtures without importing it."""
+    plugin = next(plugin for name, plugin in config.pluginmanager.list_name_plugin() if name == "reports.plugin")
+    record: Record = config.stash[plugin.RUN]
+    return record
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End every process of the run and remove its work directory."""
+    if workspace := session.config.stash.get(WORKSPACE, None):
+        del session.config.stash[WORKSPACE]
+        workspace.close()
+
+
+@pytest.fixture
+def drill(scenario: Scenario, run: Record, pytestconfig: pytest.Config) -> Iterator[Drill]:
+    """The drill of a scenario on a deployment of its own, ended whatever happens."""
+    ground = pytestconfig.stash[GROUND]
+    profile: Profile = pytestconfig.stash[PROFILE]
+    sizes: Sizes = pytestconfig.stash[SIZES]
+    directory = ground.workspace.directory / scenario.id
+    directory.mkdir()
+    deployment = EmbeddedDeployment(
+        profile=profile,
+        sizes=sizes,
+        directory=directory / "deployment",
+        tools=ground.tools,
+        unprivileged=ground.unprivileged,
+        processes=ground.workspace.processes,
+        redactor=run.redactor,
+    )
+    drill = Drill(
+        scenario=scenario,
+        deployment=deployment,
+        profile=profile,
+        record=run,
+        directory=directory,
+        objectives=pytestconfig.stash[OBJECTIVES],
+        scale=dataclasses.asdict(sizes),
+        progress=_progress(pytestconfig),
+    )
+    try:
+        yield drill
+    finally:
+        drill.end()
+        if drill.outcome != "done":
+            keep_logs(ground.workspace, run, scenario.id)
+        deployment.strike_everything()
+
+
+def keep_logs(workspace: Workspace, record: Record, drill: str) -> None:
+    """Keep the end of each process's output beside the evidence, for whoever has to find out why a drill failed."""
+    kept = record.drill_directory(drill) / "logs"
+    kept.mkdir(exist_ok=True)
+    for log in sorted(workspace.processes.logs.iterdir()):
+        if text := tail(log):
+            (kept / log.name).write_text(record.redactor.clean(text) + "\n", "utf-8")
+
+
+def _progress(config: pytest.Config) -> Callable[[str, int, int], None]:
+    """Shows long work on a terminal; says nothing with -q, in CI, or where the output goes to a file."""
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    capture: Any = config.pluginmanager.get_plugin("capturemanager")
+    if reporter is None or config.option.verbose < 0 or not reporter.isatty:
+        return lambda what, done, of: None
+
+    def show(what: str, done: int, of: int) -> None:
+        with capture.global_and_fixture_disabled():
+            reporter.rewrite(f"  {what} {done:,} of {of:,}", erase=True)
+
+    return show
+
+

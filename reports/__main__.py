@@ -1,0 +1,127 @@
+"""The command line of this room: ``python -m reports verify DIR``, offline, for whoever doubts a run."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from reports import evidence, wording
+from reports.assessment import assess_events, ledger_files
+from reports.measures import last_of
+from reports.records import HarnessError, UsageProblem, read_journal, read_lines
+
+HOLDS, DIFFERS, UNUSABLE = 0, 1, 4
+_HELP: Final = """\
+Holds a run's files against each other: the journal's chain of digests, the ledgers against the digests in the journal,
+evidence.json against its schema, and every figure of evidence.json computed again from the journal and the ledgers.
+It needs no network, no clock and nothing but the files. It says that the files agree, not who wrote them.
+"""
+_EXITS: Final = "exit status: 0 all of it holds; 1 something differs, the first of it named; 4 the input cannot be used"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and hand back its exit status: 0 holds, 1 differs, 4 unusable input."""
+    parser = argparse.ArgumentParser(prog="python -m reports", description="What can be proved about a run.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "verify",
+        help="hold the files of a run against each other, offline",
+        description=_HELP,
+        epilog=_EXITS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("directory", metavar="DIR", type=Path, help="a run's directory, such as reports/runs/<run-id>")
+    try:
+        given = parser.parse_args(arguments)
+    except SystemExit as end:  # argparse says 2 for usage errors; this suite, like pytest, says 4
+        return UNUSABLE if end.code else HOLDS
+    try:
+        return verify(given.directory)
+    except HarnessError as problem:
+        print(f"cannot verify {wording.one_line(problem)}", file=sys.stderr)
+        return UNUSABLE
+
+
+def verify(directory: Path) -> int:
+    """Verify one run, printing a line per step; 0 where everything holds, 1 at the first difference.
+
+    Raises:
+        UsageProblem: a file is absent or is not what it must be to be compared at all.
+    """
+    journal = directory / "journal.jsonl"
+    lines = sum(1 for _ in read_lines(journal))
+    try:
+        events = read_journal(journal)
+    except UsageProblem as problem:
+        return _differs(f"{problem.probed}: {problem.seen}")
+    print(f"journal    {lines:,} events, their chain of digests holds")
+
+    for path, digest in _ledgers(events, directory):
+        if _digest(path) != digest:
+            return _differs(f"{path.relative_to(directory.resolve())} is not the file whose digest the journal holds")
+        print(f"ledger     {path.relative_to(directory.resolve())} is the file whose digest the journal holds")
+
+    kept = evidence.read(directory / evidence.FILE_NAME)
+    if wrong := evidence.problems(kept):
+        return _differs(f"evidence.json is not what its schema says: {wrong[0]}")
+    print("evidence   evidence.json is what its schema says")
+
+    difference = first_difference(kept, assess_events(events, directory))
+    if difference:
+        return _differs(f"evidence.json, {difference}")
+    print("figures    every figure computed again from the journal and the ledgers is the same")
+    print(f"verdict    {kept['verdict']}, of run {kept['run_id']}: the files agree with each other")
+    return HOLDS
+
+
+def _differs(what: str) -> int:
+    print(f"DIFFERS    {wording.one_line(what)}")
+    return DIFFERS
+
+
+def _ledgers(events: Sequence[Mapping[str, Any]], directory: Path) -> Iterator[tuple[Path, str]]:
+    """The ledger files with the digests that the journal gives them."""
+    for drill in dict.fromkeys(event["drill"] for event in events if event["kind"] == "drill.opened"):
+        ours = [event for event in events if event.get("drill") == drill]
+        kinds = ("ledger.closed", "ledger.observed")
+        for path, kind in zip(ledger_files(ours, directory), kinds, strict=True):
+            event = last_of(ours, kind)
+            if path is not None and event is not None:
+                yield path, event["sha256"]
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as problem:
+        raise UsageProblem(
+            str(path), seen=problem.strerror or str(problem), remedy="fetch the run's files from their archive"
+        ) from None
+
+
+def first_difference(kept: object, computed: object, path: str = "$") -> str:
+    """Where two JSON values differ first, as ``$.path: kept …, computed …``; empty where they are the same."""
+    if isinstance(kept, dict) and isinstance(computed, dict):
+        for key in dict.fromkeys([*computed, *kept]):
+            if key not in kept or key not in computed:
+                return f"{path}.{key}: {'not in it' if key in computed else 'in it, and not computed'}"
+            if found := first_difference(kept[key], computed[key], f"{path}.{key}"):
+                return found
+        return ""
+    if isinstance(kept, list | tuple) and isinstance(computed, list | tuple):
+        for at, (one, other) in enumerate(zip(kept, computed, strict=False)):
+            if found := first_difference(one, other, f"{path}[{at}]"):
+                return found
+        return "" if len(kept) == len(computed) else f"{path}: {len(kept)} in it, {len(computed)} computed"
+    if type(kept) is type(computed) and kept == computed:
+        return ""
+    return f"{path}: it says {wording.one_line(repr(kept), 100)}, computed {wording.one_line(repr(computed), 100)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

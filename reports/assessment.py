@@ -1,0 +1,255 @@
+"""The content of ``evidence.json``, computed from the journal and the ledgers alone, so that it can be computed again.
+
+No clock, no environment and no other file enters: the same facts give the same figures anywhere. No floats either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from reports import measures
+from reports.accounting import Accounting, Outage, account, felt_outage
+from reports.measures import Event, last_of, of_kind
+from reports.records import Finding, UsageProblem, Verdict, read_journal, read_lines
+
+SCHEMA_VERSION: Final = 1
+BASIS: Final = "acknowledged-write ledger"
+_HEADER: Final = ("architecture", "provider", "stand_in", "disaster", "methods", "tools", "scale")
+
+
+def assess_run(directory: Path) -> dict[str, Any]:
+    """Everything measured in one run and what it means, from the files of its directory.
+
+    Raises:
+        UsageProblem: no journal, a broken chain of digests, a ledger that cannot be read, or events that lack what
+            ``docs/journal.md`` says they hold.
+    """
+    return assess_events(read_journal(directory / "journal.jsonl"), directory)
+
+
+def assess_events(events: Sequence[Event], directory: Path) -> dict[str, Any]:
+    """As ``assess_run``, from events already read."""
+    try:
+        opened = next((event for event in events if event["kind"] == "run.opened"), None)
+        if opened is None:
+            raise UsageProblem(str(directory / "journal.jsonl"), seen="no run was opened in it", remedy="name the"
+                               " directory of a run, the one that holds its journal.jsonl")  # fmt: skip
+        closed = last_of(events, "run.closed")
+        names = dict.fromkeys(event["drill"] for event in of_kind(events, "drill.opened"))
+        drills = [_assess_files(events, directory, name) for name in names]
+        return _run(opened, closed, drills)
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as problem:
+        raise UsageProblem(
+            str(directory),
+            seen=f"the run's files lack something that docs/journal.md says they hold ({type(problem).__name__}:"
+            f" {problem})",
+            remedy="read the run with the version of the suite that wrote it",
+        ) from problem
+
+
+def assess_one(events: Iterable[Event], directory: Path, drill: str) -> dict[str, Any]:
+    """The assessment of one drill from the run's events and its ledger files, so far."""
+    return _assess_files(events, directory, drill)
+
+
+def ledger_files(events: Iterable[Event], directory: Path) -> tuple[Path | None, Path | None]:
+    """Where one drill's ledger and its observation lie; ``None`` where the journal names none.
+
+    Raises:
+        UsageProblem: the journal names a place outside the run's directory.
+    """
+    events = list(events)
+    ledger = last_of(events, "ledger.closed") or last_of(events, "ledger.opened")
+    observed = last_of(events, "ledger.observed")
+    return _inside(directory, ledger), _inside(directory, observed)
+
+
+def _inside(directory: Path, event: Event | None) -> Path | None:
+    if event is None:
+        return None
+    path: Path = (directory / event["path"]).resolve()
+    if not path.is_relative_to(directory.resolve()):
+        raise UsageProblem(
+            str(event["path"]), seen="a ledger outside the run's directory", remedy="do not trust this journal"
+        )
+    return path
+
+
+def _assess_files(events: Iterable[Event], directory: Path, drill: str) -> dict[str, Any]:
+    ours = [event for event in events if event.get("drill") == drill]
+    ledger, observed = ledger_files(ours, directory)
+    try:
+        return assess_drill(ours, read_lines(ledger) if ledger else (), read_lines(observed) if observed else ())
+    except UsageProblem as problem:
+        # What remains of the facts is still assessed, and says so: a broken ledger must not take the evidence with it.
+        return assess_drill(ours, (), (), ledger_problem=problem.seen)
+
+
+def assess_drill(
+    events: Sequence[Event],
+    ledger_lines: Iterable[Mapping[str, Any]],
+    observed_lines: Iterable[Mapping[str, Any]],
+    *,
+    ledger_problem: str = "",
+) -> dict[str, Any]:
+    """One drill's figures, findings and verdict.
+
+    Args:
+        events: the drill's own events, the first of which is ``drill.opened``.
+        ledger_lines: the lines of its ``ledger.jsonl``; none where none was opened.
+        observed_lines: the lines of its ``observed.jsonl``; only read when the journal says that it was observed.
+        ledger_problem: why the ledger cannot be used, where it cannot: the drill then reads ``error``.
+
+    Returns:
+        The drill's part of ``evidence.json``. ``verdict`` is ``error`` where something could not be verified: the
+        drill was not closed or broke, nothing was struck or proven gone, no check or no control ran, or one crashed.
+        It is ``failed`` on a finding of severity failure, ``not tested`` where a whole check looked at nothing, and
+        ``passed`` otherwise: an objective without target and remarks on single features stand beside it.
+    """
+    opened, closed = next(each for each in events if each["kind"] == "drill.opened"), last_of(events, "drill.closed")
+    strike, proven = last_of(events, "strike"), last_of(events, "strike.proven")
+    strike_ns = strike["at_ns"] if strike else None
+    accounting, felt = _account(
+        events, opened, None if ledger_problem else strike_ns, proven, ledger_lines, observed_lines
+    )
+    recovered = measures.recovery_time(events, strike_ns, felt)
+
+    found = list(accounting.findings) if accounting else []
+    if strike and closed and recovered["achieved_ns"] is None:
+        last = recovered["last_failed_probe"]
+        seen = f"{recovered['failed_probes']} probes failed" + (
+            f"; the last at step {last['step']}: {last['seen']}" if last else ""
+        )
+        found.append(Finding(code="RECOVERY-UNSEEN", seen=seen, where="recovery time"))
+    if strike and not ledger_problem and "api" in opened["ledger"]["channels"]:
+        found += measures.disagreement(recovered, opened["ledger"]["interval_ns"], opened["probe"]["interval_ns"])
+
+    rto, too_long = measures.judge("rto", opened["objectives"]["rto"], recovered["achieved_ns"], lower_bound=False,
+                                   unmeasured=Verdict.FAILED if strike and closed else Verdict.ERROR)  # fmt: skip
+    rpo, too_much = measures.judge("rpo", opened["objectives"]["rpo"],
+                                   accounting.rpo_achieved_ns if accounting else None, unmeasured=Verdict.ERROR,
+                                   lower_bound=bool(accounting and accounting.lower_bound))  # fmt: skip
+    checks, (controls, uncaught) = measures.checks(events), measures.controls(events)
+    findings = [dict(each) for event in of_kind(events, "check") for each in event["findings"]]
+    findings += [each.as_record() for each in [*too_long, *too_much, *found, *uncaught]]
+
+    reasons = [(Verdict.ERROR, f"the ledger cannot be used: {ledger_problem}")] if ledger_problem else []
+    reasons += [*_reasons(closed, strike, proven, checks, controls), *_unmeasured(rto, rpo)]
+    judged = [verdict for verdict, _ in reasons]
+    judged += [Verdict(row["verdict"]) for row in checks]
+    judged += [Verdict(row["verdict"]) for row in controls["rows"]]
+    judged += [Verdict.FAILED for each in findings if each["severity"] == "failure"]
+    phases = measures.phases(events)
+    return {
+        "drill": opened["drill"],
+        **{key: opened[key] for key in _HEADER},
+        "verdict": Verdict.worst(judged).value,
+        "reasons": [text for _, text in reasons],
+        "closed": closed is not None,
+        "objectives": [rto, rpo],
+        "recovery_time": recovered,
+        "recovery_point": _recovery_point(accounting, opened),
+        "verification_time_ns": next((row["duration_ns"] for row in phases if row["phase"] == "verify"), None),
+        "phases": phases,
+        "strike_proofs": [{"what": each["what"], "seen": each["seen"]} for each in proven["proofs"]] if proven else [],
+        "backup": _backup(last_of(events, "backup.made")),
+        "checks": checks,
+        "findings": findings,
+        "controls": controls,
+        "not_tested": [remark for row in checks for remark in row["not_tested"]],
+    }
+
+
+def _account(
+    events: Sequence[Event], opened: Event, strike_ns: int | None, proven: Event | None,
+    ledger_lines: Iterable[Mapping[str, Any]], observed_lines: Iterable[Mapping[str, Any]],
+) -> tuple[Accounting | None, Outage]:  # fmt: skip
+    """The account, where there was a strike and something was observed after it; and the outage the writer felt."""
+    if strike_ns is None:
+        return None, Outage(last_before_ns=None, first_after_ns=None, outage_ns=None)
+    gone_ns = proven["t"] if proven else strike_ns
+    if last_of(events, "ledger.observed") is None:
+        return None, felt_outage(ledger_lines, strike_ns, gone_ns, "api")
+    ledger = opened["ledger"]
+    accounting = account(ledger_lines, observed_lines, strike_ns, gone_ns=gone_ns, interval_ns=ledger["interval_ns"],
+                         channels=ledger["channels"])  # fmt: skip
+    felt = next((each.felt for each in accounting.channels if each.channel == "api"), None)
+    return accounting, felt or Outage(last_before_ns=None, first_after_ns=None, outage_ns=None)
+
+
+def _reasons(
+    closed: Event | None, strike: Event | None, proven: Event | None,
+    checks: Sequence[Mapping[str, Any]], controls: Mapping[str, Any],
+) -> list[tuple[Verdict, str]]:  # fmt: skip
+    """Why the drill as a whole does not pass, apart from its findings; a passed verdict where it does."""
+    reasons: list[tuple[Verdict, str]] = []
+    if closed is None:
+        reasons.append((Verdict.ERROR, "the drill was opened and never closed: aborted"))
+    elif closed["outcome"] != "done":
+        verdict = Verdict.FAILED if closed["outcome"] == "failed" else Verdict.ERROR
+        reasons.append((verdict, f"the drill ended as {closed['outcome']}: {closed['error'] or 'no reason given'}"))
+    if strike is None:
+        reasons.append((Verdict.ERROR, "nothing was struck"))
+    elif proven is None or not proven["proofs"]:
+        reasons.append((Verdict.ERROR, "the disaster was not proven before the restore"))
+    if not checks:
+        reasons.append((Verdict.ERROR, "no check ran"))
+    if not controls["planted"]:
+        reasons.append((Verdict.ERROR, "no negative control ran"))
+    reasons += [(Verdict.ERROR, f"check {row['check']} could not verify: {row['error']}")
+                for row in checks if row["error"]]  # fmt: skip
+    reasons += [(Verdict.ERROR, f"control {row['control']} could not be run: {row['error']}")
+                for row in controls["rows"] if row["error"]]  # fmt: skip
+    reasons += [(Verdict.NOT_TESTED, f"check {row['check']} looked at nothing")
+                for row in checks if row["verdict"] == Verdict.NOT_TESTED]  # fmt: skip
+    return reasons
+
+
+def _unmeasured(*objectives: Mapping[str, Any]) -> list[tuple[Verdict, str]]:
+    names = {"rto": "recovery time", "rpo": "recovery point"}
+    return [(Verdict(row["verdict"]), f"the {names[row['objective']]} was not measured")
+            for row in objectives if row["achieved_ns"] is None]  # fmt: skip
+
+
+def _recovery_point(accounting: Accounting | None, opened: Event) -> dict[str, Any]:
+    return {
+        "achieved_ns": accounting.rpo_achieved_ns if accounting else None,
+        "lower_bound": bool(accounting and accounting.lower_bound),
+        "worst_channel": accounting.worst_channel if accounting else "",
+        "basis": BASIS,
+        "resolution_ns": opened["ledger"]["interval_ns"],
+        "channels": [dataclasses.asdict(each) for each in accounting.channels] if accounting else [],
+    }
+
+
+def _backup(event: Event | None) -> dict[str, Any] | None:
+    keys = ("manifest_sha256", "bytes", "snapshot_ns", "skew_ns", "components")
+    return {key: event[key] for key in keys} if event else None
+
+
+def _run(opened: Event, closed: Event | None, drills: list[dict[str, Any]]) -> dict[str, Any]:
+    reasons: list[tuple[Verdict, str]] = []
+    if not drills:
+        reasons.append((Verdict.ERROR, "no drill was run"))
+    if closed is None:
+        reasons.append((Verdict.ERROR, "the run was opened and never closed: aborted"))
+    elif closed["exit"] == 1:
+        reasons.append((Verdict.FAILED, "at least one test of the run failed"))
+    elif closed["exit"] != 0:
+        reasons.append((Verdict.ERROR, f"the run ended before its end, with exit code {closed['exit']}"))
+    worst = [*(Verdict(drill["verdict"]) for drill in drills), *(verdict for verdict, _ in reasons)]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": opened["run_id"],
+        "verdict": Verdict.worst(worst).value,
+        "reasons": [text for _, text in reasons],
+        "aborted": closed is None,
+        "opened_utc": opened["utc"],
+        "closed_utc": closed["utc"] if closed else None,
+        "exit": closed["exit"] if closed else None,
+        **{key: opened[key] for key in ("suite", "command", "profile", "host", "interval_note")},
+        "drills": drills,
+    }

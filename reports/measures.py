@@ -1,0 +1,158 @@
+"""Phases, recovery time and objectives of one drill, from its journal events. Pure; times in nanoseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from reports.accounting import Outage
+from reports.records import Finding, Verdict, format_duration
+
+Event = Mapping[str, Any]
+_EVENT_FIELDS = frozenset({"n", "t", "utc", "kind", "prev", "hash", "drill", "phase", "outcome", "error"})
+
+
+def of_kind(events: Iterable[Event], kind: str) -> list[Event]:
+    """The events of one kind, in order."""
+    return [event for event in events if event["kind"] == kind]
+
+
+def last_of(events: Iterable[Event], kind: str) -> Event | None:
+    """The last event of one kind, if there is any."""
+    return next(iter(reversed(of_kind(events, kind))), None)
+
+
+def phases(events: Iterable[Event]) -> list[dict[str, Any]]:
+    """The phases in the order they were opened; one that was never closed has no duration and reads ``aborted``."""
+    rows: list[dict[str, Any]] = []
+    for event in events:
+        if event["kind"] == "phase.opened":
+            rows.append({"phase": event["phase"], "opened_ns": event["t"], "duration_ns": None, "outcome": "aborted",
+                         "error": "", "attributes": {}})  # fmt: skip
+        elif event["kind"] == "phase.closed":
+            row = next(row for row in reversed(rows) if row["phase"] == event["phase"] and row["outcome"] == "aborted")
+            row["duration_ns"] = event["t"] - row["opened_ns"]
+            row["outcome"], row["error"] = event["outcome"], event["error"]
+            row["attributes"] = {key: value for key, value in event.items() if key not in _EVENT_FIELDS}
+    return rows
+
+
+def recovery_time(events: Iterable[Event], strike_ns: int | None, felt: Outage) -> dict[str, Any]:
+    """The recovery time achieved: the strike to the end of the first successful probe, and the interval it lies in."""
+    probes = [] if strike_ns is None else [probe for probe in of_kind(events, "probe") if probe["ended_ns"] > strike_ns]
+    success = next((probe for probe in probes if probe["outcome"] == "succeeded"), None)
+    failures = [probe for probe in probes if probe["outcome"] == "failed"
+                and (success is None or probe["started_ns"] < success["started_ns"])]  # fmt: skip
+    last_failed = failures[-1] if failures else None
+    upper = success["ended_ns"] - strike_ns if success and strike_ns is not None else None
+    lower = max(0, last_failed["started_ns"] - strike_ns) if last_failed and strike_ns is not None else 0
+    return {
+        "strike_ns": strike_ns,
+        "achieved_ns": upper,
+        "lower_ns": lower if upper is not None else None,
+        "upper_ns": upper,
+        "uncertainty_ns": upper - lower if upper is not None else None,
+        "last_failed_probe": _probe(last_failed),
+        "first_successful_probe": _probe(success),
+        "failed_probes": success["failed_before"] if success else last_failed["failed_before"] if last_failed else 0,
+        "felt": {
+            "last_before_ns": felt.last_before_ns,
+            "first_after_ns": felt.first_after_ns,
+            "outage_ns": felt.outage_ns,
+        },
+    }
+
+
+def _probe(event: Event | None) -> dict[str, Any] | None:
+    return {key: event[key] for key in ("started_ns", "ended_ns", "step", "seen")} if event else None
+
+
+def disagreement(recovered: Mapping[str, Any], write_interval_ns: int, probe_interval_ns: int) -> list[Finding]:
+    """``OUTAGE-DISAGREES`` where what clients felt and what the probe measured are further apart than both can err."""
+    success, felt = recovered["first_successful_probe"], recovered["felt"]
+    if success is None:
+        return []
+    allowed = write_interval_ns + probe_interval_ns + success["ended_ns"] - success["started_ns"]
+    if felt["first_after_ns"] is None:
+        seen = "a whole transaction succeeded, and the ledger's writer had no write acknowledged after the strike"
+    elif abs(apart := felt["first_after_ns"] - success["ended_ns"]) > allowed:
+        seen = (f"the first acknowledged write came {format_duration(abs(apart))} {'before' if apart < 0 else 'after'}"
+                f" the end of the first successful probe; at most {format_duration(allowed)} are explained by the"
+                " write interval, the probe interval and the probe's own duration")  # fmt: skip
+    else:
+        return []
+    return [Finding(code="OUTAGE-DISAGREES", seen=seen, where="recovery time")]
+
+
+def judge(
+    objective: str, target: Mapping[str, Any], achieved_ns: int | None, *, lower_bound: bool, unmeasured: Verdict
+) -> tuple[dict[str, Any], list[Finding]]:
+    """One row of the objectives table, and what is found where the target is missed.
+
+    A lower bound never passes: where nothing was recovered the loss is unknown, and the least it can be is no measure.
+    ``unmeasured`` is the verdict where there is no figure at all.
+    """
+    target_ns = target["target_ns"]
+    row = {"objective": objective, "target_ns": target_ns, "source": target["source"], "achieved_ns": achieved_ns,
+           "lower_bound": lower_bound, "margin_ns": None, "verdict": unmeasured.value}  # fmt: skip
+    if achieved_ns is None:
+        return row, []
+    if target_ns is None:
+        return row | {"verdict": Verdict.NO_TARGET.value}, []
+    margin = target_ns - achieved_ns
+    if margin >= 0 and not lower_bound:
+        return row | {"margin_ns": margin, "verdict": Verdict.PASSED.value}, []
+    least = "at least " if lower_bound else ""
+    seen = f"{least}{format_duration(achieved_ns)} achieved, {format_duration(target_ns)} allowed by {target['source']}"
+    if margin < 0:
+        seen += f": {least}{format_duration(-margin)} too much"
+    else:
+        seen += ": nothing of one channel was recovered, so its whole loss is not known"
+    finding = Finding(code=f"{objective.upper()}-EXCEEDED", seen=seen, where=f"objective {objective}")
+    return row | {"margin_ns": margin, "verdict": Verdict.FAILED.value}, [finding]
+
+
+def checks(events: Sequence[Event]) -> list[dict[str, Any]]:
+    """The checks with a verdict each; one that looked at nothing at all is ``not tested``, whatever it reports."""
+    rows = []
+    for event in of_kind(events, "check"):
+        remarks = [{"what": each["what"], "reason": each["reason"]} for each in event["not_tested"]]
+        looked = sum(event["looked_at"].values()) > 0
+        if not looked and not remarks and not event["error"]:
+            remarks = [{"what": event["check"], "reason": "there was nothing for it to look at"}]
+        if event["error"]:
+            verdict = Verdict.ERROR
+        elif any(each["severity"] == "failure" for each in event["findings"]):
+            verdict = Verdict.FAILED
+        else:
+            verdict = Verdict.PASSED if looked else Verdict.NOT_TESTED
+        rows.append({"check": event["check"], "verdict": verdict.value, "error": event["error"],
+                     "duration_ns": event["ended_ns"] - event["started_ns"], "looked_at": dict(event["looked_at"]),
+                     "findings": len(event["findings"]), "not_tested": remarks})  # fmt: skip
+    return rows
+
+
+def controls(events: Sequence[Event]) -> tuple[dict[str, Any], list[Finding]]:
+    """The negative controls with their score, the healthy twin beside them, and those that were not caught.
+
+    A control counts as caught when the drill says so and one of the codes that it expects was indeed seen.
+    """
+    rows, found = [], []
+    for event in of_kind(events, "control"):
+        twin = not event["expects"]
+        holds = not event["saw"] if twin else bool(set(event["expects"]) & set(event["saw"]))
+        caught = bool(event["caught"]) and holds and not event["error"]
+        verdict = Verdict.ERROR if event["error"] else Verdict.PASSED if caught else Verdict.FAILED
+        rows.append({"control": event["control"], "twin": twin, "breaks": event["breaks"], "caught": caught,
+                     "expects": list(event["expects"]), "saw": list(event["saw"]), "error": event["error"],
+                     "duration_ns": event["ended_ns"] - event["started_ns"], "verdict": verdict.value})  # fmt: skip
+        if verdict is Verdict.FAILED:
+            saw = ", ".join(event["saw"]) or "nothing"
+            expected = "nothing should be seen" if twin else f"expected {' or '.join(event['expects'])}"
+            code = "HEALTHY-TWIN-ACCUSED" if twin else "CONTROL-NOT-CAUGHT"
+            seen = f"{event['control']} ({event['breaks'] or 'untouched'}): {expected}, saw {saw}"
+            found.append(Finding(code=code, seen=seen, where=f"control {event['control']}"))
+    planted = [row for row in rows if not row["twin"]]
+    caught_ones = sum(row["caught"] for row in planted)
+    score = {"planted": len(planted), "caught": caught_ones, "score": f"{caught_ones}/{len(planted)}", "rows": rows}
+    return score, found

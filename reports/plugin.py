@@ -1,0 +1,190 @@
+"""The pytest plugin of this room: opens a run, hands it to the drills, and closes it with evidence, page and table.
+
+The order at the end matters and is the hooks' own: session fixtures are torn down and ``junit.xml`` is written by
+plain ``pytest_sessionfinish`` hooks; ours is ``trylast``, so that the last ``drill.closed`` is in the journal before
+the evidence is computed; pytest-html's is ``trylast`` too but registered later, so that its page is written after ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from reports import closing, page
+from reports.records import HarnessError
+from reports.run import Run, describe_suite
+
+RUN: Final = pytest.StashKey[Run]()
+_PROBLEM: Final = pytest.StashKey[str]()
+_OWN_PAGE: Final = pytest.StashKey[bool]()
+_EXECUTED: Final = pytest.StashKey[bool]()
+_OWN_ROOMS: Final = ("tests", "benchmarks")
+_ONLY_TELLS: Final = ("collectonly", "help", "version", "markers", "showfixtures", "show_fixtures_per_test",
+                      "cacheshow", "setupplan")  # fmt: skip
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register the options of this room."""
+    group = parser.getgroup("evidence", "evidence: what a run of drills leaves behind")
+    group.addoption(
+        "--runs-directory",
+        metavar="DIR",
+        type=Path,
+        help="where each run's directory is made (default: reports/runs in the checkout)",
+    )
+
+
+def judges_a_deployment(config: pytest.Config) -> bool:
+    """Whether this session drills or checks a deployment, and so is a run: not when it only tells, nor tests us."""
+    if hasattr(config, "workerinput") or any(config.getoption(name, None) for name in _ONLY_TELLS):
+        return False
+    own = [config.rootpath / room for room in _OWN_ROOMS]
+    places = [Path(config.invocation_params.dir, argument.split("::")[0]).resolve() for argument in config.args]
+    return not all(any(place.is_relative_to(room.resolve()) for room in own) for place in places)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Open the run and point pytest-html and JUnit into its directory, before they look where to write."""
+    if not judges_a_deployment(config):
+        return
+    runs: Path = config.getoption("runs_directory") or config.rootpath / "reports" / "runs"
+    try:
+        run = Run(
+            Path(config.invocation_params.dir, runs),
+            command=["pytest", *map(str, config.invocation_params.args)],
+            suite=describe_suite(config.rootpath),
+            profile=_profile(config),
+        )
+    except HarnessError as problem:
+        raise pytest.UsageError(str(problem)) from None
+    config.stash[RUN] = run
+    config.stash[_OWN_PAGE] = hasattr(config.option, "htmlpath") and not config.option.htmlpath
+    if config.stash[_OWN_PAGE]:
+        config.option.htmlpath = str(run.directory / "report.html")
+        config.option.self_contained_html = True
+    if not config.getoption("xmlpath", None):
+        config.option.xmlpath = str(run.directory / "junit.xml")
+
+
+def _profile(config: pytest.Config) -> dict[str, str]:
+    """Name and digest of the profile's file, where one is given and can be read; the fixtures judge its content."""
+    given = config.getoption("profile", None)
+    if not given:
+        return {"name": "built-in", "sha256": ""}
+    path = Path(config.invocation_params.dir, str(given))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() and os.access(path, os.R_OK) else ""
+    return {"name": path.name, "sha256": digest}
+
+
+@pytest.fixture(scope="session")
+def run(pytestconfig: pytest.Config) -> Run:
+    """The record of this run: its journal, clock, redactor and directory."""
+    if RUN not in pytestconfig.stash:
+        pytest.fail("this session only tests the suite itself, or is a worker of pytest-xdist, and has no run:"
+                    " make a reports.run.Run(tmp_path), or leave -n out")  # fmt: skip
+    return pytestconfig.stash[RUN]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Redact what a test printed, logged or raised, before any report sees it."""
+    report = yield
+    item.config.stash[_EXECUTED] = True
+    if run := item.config.stash.get(RUN, None):
+        report.sections = [(header, run.redactor.clean(text)) for header, text in report.sections]
+        text = report.longreprtext
+        if (cleaned := run.redactor.clean(text)) != text:
+            report.longrepr = cleaned
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Close the run: evidence first, and exit with 1 where its verdict is worse than pytest's own."""
+    run = session.config.stash.get(RUN, None)
+    if run is None or _to_discard(session, run):
+        return
+    try:
+        evidence = run.close(int(exitstatus))
+    except HarnessError as problem:
+        session.config.stash[_PROBLEM] = str(problem)
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+        return
+    if evidence["verdict"] in ("error", "failed") and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _to_discard(session: pytest.Session, run: Run) -> bool:
+    """Whether nothing was judged: no drill opened, and no test executed or the input refused."""
+    refused = session.exitstatus == pytest.ExitCode.USAGE_ERROR
+    return not run.drills() and (refused or not session.config.stash.get(_EXECUTED, False))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the directory of a run that opened no drill and wrote no evidence; close the journal of any other."""
+    run = config.stash.get(RUN, None)
+    if run is None:
+        return
+    if run.evidence is None and not run.drills():
+        run.discard()
+    run.journal.close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_metadata(metadata: dict[str, Any], config: pytest.Config) -> None:
+    """Keep what pytest-metadata takes from CI's environment out of the page: it holds addresses, names and paths."""
+    given = {key for key, _ in config.getoption("metadata", [])}
+    for key in [key for key in metadata if key in os.environ and key not in given]:
+        del metadata[key]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_html_report_title(report: Any) -> None:
+    """Give the page a title of its own."""
+    report.title = "Restore drill"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_html_results_summary(prefix: list[str], session: pytest.Session) -> None:
+    """Put our summary on top of pytest-html's page."""
+    config = session.config
+    run = config.stash.get(RUN, None)
+    if run is None:
+        return
+    if run.evidence is not None:
+        prefix.insert(0, page.render(run.evidence, run.directory))
+    if config.stash[_OWN_PAGE]:
+        # Our closing lines name the page: pytest-html need not announce it a second time, after them.
+        for plugin in list(config.pluginmanager.get_plugins()):
+            if type(plugin).__module__ == "pytest_html.selfcontained_report":
+                config.pluginmanager.unregister(plugin)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Close with the table, the findings, what was not tested, and where the report lies."""
+    if problem := config.stash.get(_PROBLEM, None):
+        terminalreporter.section("evidence", red=True)
+        terminalreporter.line(problem, red=True)
+    run = config.stash.get(RUN, None)
+    if run is None or run.evidence is None:
+        return
+    terminalreporter.section("restore drill")
+    for text, style in closing.lines(run.evidence):
+        terminalreporter.line(text, **style)
+    report = Path(config.option.htmlpath) if getattr(config.option, "htmlpath", None) else None
+    for what, path in (("report", report), ("evidence", run.directory / "evidence.json")):
+        if path is not None:
+            terminalreporter.line(f"{what + ':':<10}{_near(path, config)}")
+
+
+def _near(path: Path, config: pytest.Config) -> str:
+    """A path as seen from where pytest was started, where it lies below it."""
+    start = Path(config.invocation_params.dir)
+    path = start / path
+    return str(path.relative_to(start)) if path.is_relative_to(start) else str(path)

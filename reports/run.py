@@ -1,0 +1,158 @@
+"""The record of one run while it is made: its directory, its journal, and the evidence at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import secrets
+import shutil
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from reports import evidence
+from reports.assessment import assess_one, assess_run
+from reports.records import Clock, HarnessError, Journal, Redactor, UsageProblem, read_lines, utc_now
+
+INTERVAL_NOTE: Final = (
+    "A recovery time is the end of the first successful probe; it lies between the start of the last failed probe and"
+    " itself. A recovery point is known to one write interval. Durations are of one monotonic clock."
+)
+
+
+class Run:
+    """One run: ``directory`` holds its files, ``journal`` its events, ``clock`` its zero, ``redactor`` its secrets.
+
+    Args:
+        runs_directory: where the run's own directory is made.
+        command: the command line as it was given.
+        suite: name, version and commit of this suite.
+        profile: name and SHA-256 of the profile in force; empty texts where there is none.
+
+    Raises:
+        UsageProblem: the directory cannot be made or written to.
+    """
+
+    def __init__(
+        self,
+        runs_directory: Path,
+        *,
+        command: Sequence[str] = (),
+        suite: Mapping[str, str] | None = None,
+        profile: Mapping[str, str] | None = None,
+    ) -> None:
+        self.run_id: Final = f"{utc_now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+        self.directory: Final = runs_directory / self.run_id
+        self.clock: Final = Clock.start()
+        self.redactor: Final = Redactor()
+        self.evidence: dict[str, Any] | None = None
+        try:
+            self.directory.mkdir(parents=True)
+            self.journal: Final = Journal(self.directory / "journal.jsonl", clock=self.clock, redactor=self.redactor)
+        except OSError as problem:
+            raise UsageProblem(
+                str(self.directory),
+                seen=problem.strerror or str(problem),
+                remedy="name a directory that can be written to with --runs-directory",
+            ) from None
+        self.journal.write(
+            "run.opened",
+            run_id=self.run_id,
+            suite=dict(suite or {"name": "", "version": "", "commit": ""}),
+            command=list(command),
+            profile=dict(profile or {"name": "", "sha256": ""}),
+            host=describe_host(),
+            interval_note=INTERVAL_NOTE,
+        )
+
+    def drill_directory(self, drill: str) -> Path:
+        """The directory of one drill's ledger, made if need be; its name is the drill's, safe as a file name."""
+        directory = self.directory / (re.sub(r"[^A-Za-z0-9._-]+", "-", drill).strip(".-")[:100] or "drill")
+        directory.mkdir(exist_ok=True)
+        return directory
+
+    def relative(self, path: Path) -> str:
+        """A path inside the run as the journal names it: relative to the run's directory, with forward slashes."""
+        return path.relative_to(self.directory).as_posix()
+
+    def drills(self) -> list[str]:
+        """The drills opened so far."""
+        return [event["drill"] for event in self._events() if event["kind"] == "drill.opened"]
+
+    def assess(self, drill: str) -> dict[str, Any]:
+        """One drill's part of the evidence, from the files as they are now; call it after ``drill.closed``.
+
+        Raises:
+            HarnessError: that drill was never opened.
+        """
+        if drill not in self.drills():
+            raise HarnessError(f"drill {drill}", seen="never opened in this run", remedy="write drill.opened first")
+        return assess_one(self._events(), self.directory, drill)
+
+    def close(self, exit_code: int) -> dict[str, Any]:
+        """Write ``run.closed``, then ``evidence.json``, and hand its content back. A second call changes nothing.
+
+        Raises:
+            HarnessError: the evidence is not what its schema says: the suite broke.
+        """
+        if self.evidence is None:
+            self.journal.write("run.closed", exit=int(exit_code))
+            self.journal.close()
+            assessed = assess_run(self.directory)
+            evidence.write(assessed, self.directory / evidence.FILE_NAME)
+            self.evidence = assessed
+        return self.evidence
+
+    def discard(self) -> None:
+        """Remove the run's directory: for a run that opened no drill. Of a run that did, everything stays.
+
+        Raises:
+            HarnessError: a drill was opened.
+        """
+        if self.drills():
+            raise HarnessError(str(self.directory), seen="it holds a drill", remedy="a run is kept, aborted or not")
+        self.journal.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _events(self) -> list[dict[str, Any]]:
+        return list(read_lines(self.directory / "journal.jsonl"))
+
+
+def describe_host() -> dict[str, Any]:
+    """What the run's machine is, without its name, its users or its addresses."""
+    return {
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "processors": os.cpu_count() or 1,
+    }
+
+
+def describe_suite(root: Path) -> dict[str, str]:
+    """Name and version from ``pyproject.toml``, commit from git's own files; empty where there are none."""
+    project: dict[str, Any] = {}
+    # A checkout without it is still a checkout: the evidence then shows an empty name.
+    with contextlib.suppress(OSError, ValueError):
+        project = tomllib.loads((root / "pyproject.toml").read_text("utf-8")).get("project", {})
+    return {"name": str(project.get("name", "")), "version": str(project.get("version", "")), "commit": _commit(root)}
+
+
+def _commit(root: Path) -> str:
+    """The commit checked out, read from git's files: only one module of the suite starts subprocesses, not this."""
+    git = root / ".git"
+    try:
+        if git.is_file():  # a worktree: the file names its own directory, which names the common one
+            git = (root / git.read_text("utf-8").removeprefix("gitdir:").strip()).resolve()
+        head = (git / "HEAD").read_text("utf-8").strip()
+        if not head.startswith("ref: "):
+            return head[:64]
+        name = head.removeprefix("ref: ")
+        common = (git / (git / "commondir").read_text("utf-8").strip()) if (git / "commondir").exists() else git
+        if (common / name).exists():
+            return (common / name).read_text("utf-8").strip()[:64]
+        packed = (common / "packed-refs").read_text("utf-8").splitlines()
+        return next((line.split()[0] for line in packed if line.endswith(f" {name}")), "")
+    except (OSError, ValueError):
+        return ""

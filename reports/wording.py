@@ -1,0 +1,68 @@
+"""How figures and foreign text are put into words, for the page and for the terminal alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from reports.records import format_duration
+
+LONGEST: Final = 1200
+_ANSI: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+_UNSEEN: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def bounded(text: object, longest: int = LONGEST) -> str:
+    """Foreign text, fit to be shown: terminal codes out, unseen and direction-turning characters named, length bounded.
+
+    It is not escaped for HTML: the template does that.
+    """
+    whole = str(text)
+    # Cut before searching: a text of many megabytes must not cost more than what is shown of it.
+    shown = _UNSEEN.sub(lambda match: f"<U+{ord(match[0]):04X}>", _ANSI.sub("", whole[: longest * 4]))
+    if len(shown) <= longest and len(whole) <= longest * 4:
+        return shown
+    return f"{shown[:longest]}… ({len(whole):,} characters in all; the rest is in evidence.json)"
+
+
+def one_line(text: object, longest: int = LONGEST) -> str:
+    """As ``bounded``, on one line."""
+    return " ".join(bounded(text, longest).split())
+
+
+def duration(nanoseconds: int | None) -> str:
+    """A duration, or ``not measured``."""
+    return "not measured" if nanoseconds is None else format_duration(nanoseconds)
+
+
+def target(objective: Mapping[str, Any]) -> str:
+    """An objective's target, or that there is none."""
+    return "no target" if objective["target_ns"] is None else format_duration(objective["target_ns"])
+
+
+def uncertainty(objective: Mapping[str, Any], drill: Mapping[str, Any]) -> str:
+    """How sharp an objective's figure is: the interval of the recovery time, the resolution of the recovery point."""
+    if objective["achieved_ns"] is None:
+        return ""
+    if objective["objective"] == "rpo":
+        return f"resolution {format_duration(drill['recovery_point']['resolution_ns'])}"
+    took = drill["recovery_time"]
+    return f"between {format_duration(took['lower_ns'])} and {format_duration(took['upper_ns'])}"
+
+
+def looked_at(counts: Mapping[str, int]) -> str:
+    """What a check looked at, such as ``1,200 rows, 34 tables``."""
+    return ", ".join(f"{count:,} {one_line(what, 60)}" for what, count in counts.items()) or "nothing"
+
+
+def size(count: int) -> str:
+    """Bytes in decimal units: ``840 B``, ``12.3 MB``."""
+    amount, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if amount < 1000 or unit == "TB":
+            break
+        amount /= 1000
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.3g} {unit}"

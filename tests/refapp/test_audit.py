@@ -1,0 +1,38 @@
+"""The audit stream: required fields, a whole chain, no gaps."""
+
+import hashlib
+import json
+import uuid
+
+from fixtures.refapp.audit import GENESIS, AuditLog, Event
+
+FIELDS = "schema_version event_id seq time event_type outcome actor source target service request_id"
+REQUIRED = set(FIELDS.split())
+
+
+def event(number):
+    return Event(
+        event_type="document.uploaded", actor=("user", "Zoë"), target=("document", str(number)), source_ip="127.0.0.1",
+        request_id=uuid.uuid4(), details={"size_bytes": number},
+    )  # fmt: skip
+
+
+def test_lines_hold_every_required_field_and_chain(capfdbinary):
+    log = AuditLog("web", "3.0.0")
+    for number in range(5):
+        log.emit(event(number))
+    lines = capfdbinary.readouterr().out.splitlines()
+    previous = GENESIS
+    for number, line in enumerate(lines, start=1):
+        told = json.loads(line)
+        assert told.keys() >= REQUIRED
+        assert (told["seq"], told["prev_hash"], told["actor"]["id"]) == (number, previous, "Zoë")
+        assert told["time"].endswith("+00:00")
+        previous = hashlib.sha256(line).hexdigest()
+    assert len(lines) == 5
+
+
+def test_a_row_has_as_many_parameters_as_the_statement():
+    from fixtures.refapp.audit import INSERT_EVENT
+
+    assert INSERT_EVENT.count("%s") == len(AuditLog("job", "3.0.0").row(event(1)))

@@ -1,0 +1,123 @@
+"""What became of every write, on ledgers of a handful of lines with the strike at one second."""
+
+import pytest
+
+from reports.accounting import account
+from reports.records import UsageProblem
+
+MS = 1_000_000
+STRIKE = 1_000 * MS
+STEP = 100 * MS
+
+
+@pytest.fixture
+def ledger():
+    """Ten writes in channel ``row``, attempted every 100 ms from 0, acknowledged 2 ms later; fates by number."""
+
+    def make(*, lost=(), altered=(), twice=(), unacknowledged=(), later=(), later_lost=()):
+        lines, observed = [], []
+        times = [n * STEP for n in range(10)] + [STRIKE + (5 + n) * STEP for n in range(len(later) + len(later_lost))]
+        for n, at in enumerate(times):
+            gone = n in lost or n - 10 in [len(later) + m for m in range(len(later_lost))]
+            lines.append({"event": "attempt", "channel": "row", "n": n, "id": f"w{n}", "sha256": f"d{n}", "t": at})
+            event = "failed" if n in unacknowledged else "acknowledged"
+            lines.append({"event": event, "channel": "row", "n": n, "t": at + 2 * MS})
+            copies = 0 if gone else 2 if n in twice else 1
+            observed += [{"channel": "row", "id": f"w{n}", "sha256": "x" if n in altered else f"d{n}"}] * copies
+        return lines, observed
+
+    return make
+
+
+def codes(accounting):
+    return [finding.code for finding in accounting.findings]
+
+
+def test_nothing_lost_is_an_rpo_of_zero(ledger):
+    accounting = account(*ledger(), STRIKE)
+    assert (accounting.rpo_achieved_ns, accounting.lower_bound, codes(accounting)) == (0, False, [])
+    assert accounting.channels[0].recovery_point_ns == 902 * MS
+
+
+def test_the_recovery_point_is_the_last_acknowledgement_of_the_recovered_prefix(ledger):
+    accounting = account(*ledger(lost=(7, 8, 9)), STRIKE)
+    row = accounting.channels[0]
+    assert (row.recovery_point_ns, row.rpo_achieved_ns, row.lost) == (602 * MS, 398 * MS, 3)
+    assert (row.lost_cases.first.n, row.lost_cases.last.n) == (7, 9)
+    assert codes(accounting) == []
+
+
+def test_nothing_recovered_is_a_lower_bound_from_the_first_attempt(ledger):
+    accounting = account(*ledger(lost=range(10)), STRIKE)
+    assert (accounting.rpo_achieved_ns, accounting.lower_bound) == (STRIKE, True)
+    assert accounting.channels[0].recovery_point_ns is None
+
+
+def test_a_recovered_write_after_a_lost_one_is_a_hole(ledger):
+    accounting = account(*ledger(lost=(4,)), STRIKE)
+    row = accounting.channels[0]
+    assert (codes(accounting), row.holes, row.hole_cases.first.n, row.hole_cases.last.n) == (["WRITES-HOLE"], 5, 5, 9)
+    assert row.rpo_achieved_ns == STRIKE - 302 * MS
+
+
+def test_work_done_after_recovery_is_no_hole(ledger):
+    assert codes(account(*ledger(lost=(8, 9), later=(1, 2, 3)), STRIKE)) == []
+
+
+def test_a_write_lost_after_recovery_is_a_finding_and_leaves_the_rpo_alone(ledger):
+    accounting = account(*ledger(later=(1,), later_lost=(1, 2)), STRIKE)
+    assert (codes(accounting), accounting.rpo_achieved_ns) == (["WRITE-LOST-AFTER-RECOVERY"], 0)
+    assert accounting.channels[0].lost_after_recovery == 2
+
+
+def test_a_write_acknowledged_while_the_disaster_strikes_falls_with_the_deployment(ledger):
+    accounting = account(*ledger(later_lost=(1,)), STRIKE, gone_ns=STRIKE + 600 * MS)
+    assert (codes(accounting), accounting.channels[0].lost) == ([], 1)
+
+
+def test_an_altered_write_ends_the_recovered_prefix(ledger):
+    accounting = account(*ledger(altered=(9,)), STRIKE)
+    assert (codes(accounting), accounting.rpo_achieved_ns) == (["WRITE-ALTERED"], STRIKE - 802 * MS)
+
+
+def test_an_unacknowledged_write_may_be_there_or_not(ledger):
+    for lost in ((), (9,)):
+        accounting = account(*ledger(unacknowledged=(9,), lost=lost), STRIKE)
+        assert (codes(accounting), accounting.channels[0].indeterminate, accounting.rpo_achieved_ns) == ([], 1, 0)
+
+
+def test_a_write_found_twice_is_a_finding_and_no_loss(ledger):
+    accounting = account(*ledger(twice=(3,)), STRIKE)
+    assert (codes(accounting), accounting.rpo_achieved_ns) == (["WRITE-DUPLICATED"], 0)
+    assert (accounting.channels[0].duplicated, accounting.channels[0].recovered) == (1, 9)
+
+
+def test_a_write_nobody_attempted_is_a_phantom(ledger):
+    lines, observed = ledger()
+    accounting = account(lines, [*observed, {"channel": "row", "id": "stranger", "sha256": "d"}], STRIKE)
+    assert (codes(accounting), accounting.channels[0].phantom) == (["WRITE-PHANTOM"], 1)
+
+
+def test_the_deployments_rpo_is_the_worst_channels(ledger):
+    lines, observed = ledger()
+    worse, found = ledger(lost=(9,))
+    other = [line | {"channel": "api"} for line in [*worse]]
+    accounting = account([*lines, *other], [*observed, *(line | {"channel": "api"} for line in found)], STRIKE)
+    assert (accounting.worst_channel, accounting.rpo_achieved_ns) == ("api", STRIKE - 802 * MS)
+
+
+def test_a_channel_without_any_acknowledged_write_leaves_the_rpo_unknown(ledger):
+    accounting = account(*ledger(), STRIKE, channels=["row", "object"])
+    assert (accounting.worst_channel, accounting.rpo_achieved_ns) == ("object", None)
+
+
+def test_the_felt_outage_runs_from_the_last_acknowledgement_to_the_first_after_the_disaster(ledger):
+    felt = account(*ledger(later=(1, 2)), STRIKE).channels[0].felt
+    assert (felt.last_before_ns, felt.first_after_ns, felt.outage_ns) == (902 * MS, 1_502 * MS, 600 * MS)
+
+
+@pytest.mark.parametrize("extra", [{"event": "acknowledged", "n": 99}, {"event": "attempt", "n": 0, "id": "again"}])
+def test_a_ledger_that_no_writer_writes_is_refused(ledger, extra):
+    lines, observed = ledger()
+    with pytest.raises(UsageProblem, match="channel row"):
+        account([*lines, {"channel": "row", "t": 5, "sha256": "d"} | extra], observed, STRIKE)

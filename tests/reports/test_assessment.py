@@ -1,0 +1,183 @@
+"""From the facts to figures and verdicts: one rule a test."""
+
+import json
+
+import pytest
+
+from reports import evidence
+from reports.assessment import assess_run
+from reports.records import UsageProblem
+
+MS = 1_000_000
+LOST_ROWS = {"code": "ROWS-LOST", "seen": "documents: 1,998 of 2,000 rows", "where": "public.documents", "count": 2}
+
+
+def codes(drill):
+    return [finding["code"] for finding in drill["findings"]]
+
+
+def test_a_healthy_run_passes_and_its_unset_targets_read_no_target(assessed):
+    run = assessed()
+    drill = run["drills"][0]
+    assert (run["verdict"], run["reasons"], drill["verdict"], codes(drill)) == ("passed", [], "passed", [])
+    assert [row["verdict"] for row in drill["objectives"]] == ["no target", "no target"]
+    assert evidence.problems(run) == []
+
+
+def test_recovery_time_lies_between_the_last_failed_and_the_first_successful_probe(assessed):
+    took = assessed(recovery=4_210 * MS)["drills"][0]["recovery_time"]
+    assert (took["lower_ns"], took["upper_ns"], took["achieved_ns"]) == (3_830 * MS, 4_210 * MS, 4_210 * MS)
+    assert took["uncertainty_ns"] == 380 * MS
+
+
+def test_a_target_that_is_missed_by_a_millisecond_fails_with_its_finding(assessed):
+    drill = assessed(recovery=4_210 * MS, rto=4_209 * MS)["drills"][0]
+    assert (codes(drill), drill["verdict"]) == (["RTO-EXCEEDED"], "failed")
+    assert drill["objectives"][0]["margin_ns"] == -1 * MS
+    assert assessed(recovery=4_210 * MS, rto=4_210 * MS)["drills"][0]["objectives"][0]["verdict"] == "passed"
+
+
+def test_more_lost_than_allowed_fails(assessed):
+    drill = assessed(lost=40, rpo=1_000 * MS)["drills"][0]
+    assert (codes(drill), drill["objectives"][1]["verdict"]) == (["RPO-EXCEEDED"], "failed")
+
+
+def test_a_lower_bound_never_passes(assessed):
+    drill = assessed(lost=200, rpo=3_600_000 * MS)["drills"][0]
+    assert (drill["recovery_point"]["lower_bound"], drill["objectives"][1]["verdict"]) == (True, "failed")
+
+
+def test_a_finding_of_a_check_fails_check_drill_and_run(assessed):
+    run = assessed(findings=[LOST_ROWS])
+    drill = run["drills"][0]
+    failed = [row["check"] for row in drill["checks"] if row["verdict"] == "failed"]
+    assert (failed, drill["verdict"], run["verdict"]) == (["contents"], "failed", "failed")
+
+
+def test_a_notice_is_shown_and_fails_nothing(assessed):
+    drill = assessed(findings=[{"code": "OBJECTS-ORPHANED", "seen": "3 objects"}])["drills"][0]
+    assert (codes(drill), drill["verdict"]) == (["OBJECTS-ORPHANED"], "passed")
+
+
+def test_a_remark_on_a_single_feature_stands_beside_a_pass(assessed):
+    drill = assessed()["drills"][0]
+    assert drill["not_tested"] == [{"what": "object tags", "reason": "rclone serve s3 keeps none"}]
+    assert drill["verdict"] == "passed"
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"check_error": "psql: connection refused"}, "check sequences could not verify"),
+        ({"drill_closed": None}, "never closed"),
+        ({"drill_closed": "error"}, "the restore broke"),
+        ({"checks": False}, "no check ran"),
+        ({"controls": False}, "no negative control ran"),
+        ({"observed": False}, "recovery point was not measured"),
+    ],
+)
+def test_what_could_not_be_verified_is_an_error(assessed, given, reason):
+    run = assessed(**given)
+    assert (run["verdict"], run["drills"][0]["verdict"]) == ("error", "error")
+    assert any(reason in text for text in run["drills"][0]["reasons"])
+    assert evidence.problems(run) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"drill_opened": False}, "no drill was run"),
+        ({"run_closed": None}, "never closed"),
+        ({"run_closed": 2}, "exit code 2"),
+    ],
+)
+def test_a_run_that_proved_nothing_or_did_not_end_is_an_error(assessed, given, reason):
+    run = assessed(**given)
+    assert (run["verdict"], any(reason in text for text in run["reasons"])) == ("error", True)
+    assert evidence.problems(run) == []
+
+
+def test_a_failed_test_fails_the_run_whose_drills_passed(assessed):
+    assert assessed(run_closed=1)["verdict"] == "failed"
+
+
+def test_a_check_that_looked_at_nothing_is_not_tested(assessed, builder, monkeypatch):
+    monkeypatch.setitem(builder.looked_at, "objects", {})
+    drill = assessed()["drills"][0]
+    verdicts = {row["check"]: row["verdict"] for row in drill["checks"]}
+    assert (verdicts["objects"], drill["verdict"]) == ("not tested", "not tested")
+
+
+def test_a_control_that_is_not_caught_fails_the_run(assessed):
+    drill = assessed(uncaught=["index lost", "row lost"])["drills"][0]
+    assert (codes(drill), drill["controls"]["score"]) == (["CONTROL-NOT-CAUGHT"] * 2, "9/11")
+    assert drill["verdict"] == "failed"
+
+
+def test_a_healthy_twin_that_is_accused_fails_the_run(assessed):
+    drill = assessed(twin_saw=["ROWS-LOST"])["drills"][0]
+    assert (codes(drill), drill["controls"]["score"]) == (["HEALTHY-TWIN-ACCUSED"], "11/11")
+
+
+def test_recovery_that_no_probe_saw_fails(assessed):
+    drill = assessed(probes=False)["drills"][0]
+    assert (codes(drill), drill["objectives"][0]["verdict"]) == (["RECOVERY-UNSEEN"], "failed")
+
+
+def test_clients_let_in_long_before_the_first_whole_transaction_are_noticed(assessed, builder):
+    strike = 12_000 * MS
+    early = builder.whole_ledger(strike=strike, lost=2, back=strike + 3_800 * MS)
+    assert codes(assessed(ledger=early)["drills"][0]) == ["OUTAGE-DISAGREES"]
+
+
+def test_a_disagreement_within_the_intervals_is_none(assessed, builder):
+    strike = 12_000 * MS
+    near = builder.whole_ledger(strike=strike, lost=2, back=strike + 4_210 * MS + 300 * MS)  # 50 + 50 + 210 allowed
+    assert codes(assessed(ledger=near)["drills"][0]) == []
+
+
+def test_a_ledger_that_cannot_be_read_makes_an_error_and_keeps_the_rest(made):
+    run = made()
+    ledger = next(run.directory.glob("*/ledger.jsonl"))
+    ledger.write_text("not json\n" + ledger.read_text())
+    drill = assess_run(run.directory)["drills"][0]
+    assert (drill["verdict"], len(drill["checks"])) == ("error", 8)
+    assert "the ledger cannot be used" in drill["reasons"][0]
+
+
+def test_a_journal_whose_events_lack_a_field_is_refused_in_one_line(made, builder):
+    run = made()
+    event = next(event for event in run.journal.events if event["kind"] == "drill.opened")
+    del event["objectives"]
+    builder.rechain(run)
+    with pytest.raises(UsageProblem, match="objectives"):
+        assess_run(run.directory)
+
+
+def test_evidence_holds_no_floats(assessed):
+    def floats(value):
+        if isinstance(value, dict):
+            return any(map(floats, value.values()))
+        return isinstance(value, float) or (isinstance(value, list) and any(map(floats, value)))
+
+    assert not floats(json.loads(json.dumps(assessed(rto=1, rpo=1))))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where"),
+    [
+        (("opened_utc",), "yesterday", "$.opened_utc"),
+        (("verdict",), "fine", "$.verdict"),
+        (("drills", 0, "recovery_time", "achieved_ns"), 4.21, "$.drills[0].recovery_time.achieved_ns"),
+        (("drills", 0, "stand_in"), "yes", "$.drills[0].stand_in"),
+        (("drills", 0, "surprise"), 1, "$.drills[0]"),
+        (("host", "processors"), 0, "$.host.processors"),
+    ],
+)
+def test_the_schema_refuses_what_is_wrong_and_says_where(assessed, path, value, where):
+    run = json.loads(json.dumps(assessed()))
+    place = run
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    assert evidence.problems(run)[0].startswith(where)

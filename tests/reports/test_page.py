@@ -1,0 +1,108 @@
+"""The page and the closing table: whole, escaped, bounded."""
+
+import html.parser
+import re
+
+import pytest
+
+from reports import closing, figures, page, wording
+from reports.assessment import assess_run
+from reports.writes import Write
+
+HOSTILE = "</script><b>bold</b>\x1b[31mred\x1b[0m\u202eevil\u2066 " + "A" * 1_000_000
+
+
+@pytest.fixture
+def shown(made):
+    """The page of a run that is built as asked."""
+
+    def render(**given):
+        run = made(**given)
+        return page.render(assess_run(run.directory), run.directory)
+
+    return render
+
+
+class _Balance(html.parser.HTMLParser):
+    """Refuses tags that do not nest, and any tag that the template does not write."""
+
+    void = frozenset({"meta", "br"})
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.names = [], set()
+
+    def handle_starttag(self, tag, attrs):
+        self.names.add(tag)
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_and_loads_nothing_from_elsewhere(shown):
+    text = shown(rto=1, findings=[{"code": "ROWS-LOST", "seen": "two"}])
+    balance = _Balance()
+    balance.feed(text)
+    assert balance.open == []
+    assert not re.search(r'(src|href)="(?:https?:)?//', text)
+    assert not balance.names & {"script", "link", "img", "iframe"}
+
+
+def test_the_page_says_what_a_reader_must_know(shown):
+    text = shown(rto=1_000_000)
+    expected = ["Verdict: failed", "stand-in", "RTO-EXCEEDED", "Remedy:", "11/11 caught", "option --rto", "no target"]
+    expected += ["rclone serve s3 keeps none", "python -m reports verify", "between 3.83 s and 4.21 s"]
+    for words in expected:
+        assert words in text
+
+
+@pytest.mark.parametrize("given", [{"drill_opened": False}, {"run_closed": None}, {"checks": False, "controls": False},
+                                   {"observed": False}, {"probes": False}, {"drill_closed": None}])  # fmt: skip
+def test_a_run_that_lacks_things_still_has_a_page_and_a_table(made, given):
+    run = made(**given)
+    assessed = assess_run(run.directory)
+    assert "Verdict: " in page.render(assessed, run.directory)
+    assert "passed" not in [style for text, style in closing.lines(assessed) if text.startswith("verdict:")]
+
+
+def test_hostile_text_is_escaped_and_bounded_on_the_page(shown):
+    text = shown(text=HOSTILE, findings=[{"code": "ROWS-LOST", "seen": HOSTILE, "where": HOSTILE}],
+                 not_tested=[{"what": HOSTILE, "reason": HOSTILE}], check_error=HOSTILE)  # fmt: skip
+    balance = _Balance()
+    balance.feed(text)
+    assert balance.open == []
+    assert not set(text) & {"\x1b", "\u202e", "\u2066"}
+    assert "<b>bold" not in text
+    assert "&lt;b&gt;bold" in text
+    assert len(text) < 300_000
+
+
+def test_hostile_text_is_bounded_in_the_terminal(assessed):
+    lines = list(
+        closing.lines(assessed(text=HOSTILE, check_error=HOSTILE, not_tested=[{"what": "x", "reason": HOSTILE}]))
+    )
+    assert all(len(text) <= closing.WIDTH and text.isprintable() for text, _ in lines)
+    assert len(lines) < 60
+
+
+def test_the_closing_table_is_plain_and_at_most_a_hundred_columns_wide(assessed):
+    lines = [text for text, _ in closing.lines(assessed(rto=1, lost=40, rpo=1, uncaught=["row lost"]))]
+    assert all(len(line) <= 100 and line.isascii() for line in lines)
+    assert "10/11" in "\n".join(lines)
+    assert lines[-1] == "verdict:  failed"
+
+
+def test_bounded_text_names_what_cannot_be_seen():
+    assert wording.bounded("a\x1b[2Jb\u202ec\x00") == "ab<U+202E>c<U+0000>"
+    assert len(wording.bounded("x" * 10**7)) < wording.LONGEST + 100
+
+
+def test_a_lane_is_thinned_without_leaving_a_kind_of_mark_out():
+    lane = [Write(n=n, id=str(n), digest="d", attempted_ns=n, acknowledged_ns=n, found=1) for n in range(50_000)]
+    lane[31_337].found = 0
+    lane[31_338].differs = True
+    kept = figures.thin(lane, 0, 50_000)
+    assert len(kept) <= figures.MOST_MARKS
+    assert {write.fate.value for write in kept} == {"recovered", "lost", "altered"}

@@ -1,0 +1,102 @@
+"""``python -m reports verify``, as an auditor runs it."""
+
+import json
+
+import pytest
+
+from reports import evidence
+from reports.__main__ import main
+from reports.assessment import assess_run
+
+
+@pytest.fixture
+def archived(made):
+    """A finished run: files as they lie in an archive."""
+    run = made()
+    evidence.write(assess_run(run.directory), run.directory / "evidence.json")
+    return run.directory
+
+
+def test_an_untouched_run_holds(archived, capsys):
+    assert main(["verify", str(archived)]) == 0
+    assert "every figure computed again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('"achieved_ns": 4210000000', '"achieved_ns": 4209999999', "$.drills[0].objectives[0].achieved_ns"),
+        ('"verdict": "passed"', '"verdict": "failed"', "$.verdict"),
+        ('"lost": 2', '"lost": 0', "$.drills[0].recovery_point.channels[0].lost"),
+        ('"score": "11/11"', '"score": "12/12"', "$.drills[0].controls.score"),
+    ],
+)
+def test_one_tampered_figure_is_named(archived, capsys, old, new, named):
+    kept = (archived / "evidence.json").read_text()
+    assert old in kept
+    (archived / "evidence.json").write_text(kept.replace(old, new, 1))
+    assert main(["verify", str(archived)]) == 1
+    assert f"{named}: it says" in capsys.readouterr().out
+
+
+def test_a_tampered_ledger_is_named(archived, capsys):
+    ledger = next(archived.glob("*/observed.jsonl"))
+    ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:-1]))
+    assert main(["verify", str(archived)]) == 1
+    assert "observed.jsonl is not the file" in capsys.readouterr().out
+
+
+def test_a_tampered_journal_is_named_by_its_line(archived, capsys):
+    journal = archived / "journal.jsonl"
+    journal.write_text(journal.read_text().replace("9 of 9 gone", "8 of 9 gone"))
+    assert main(["verify", str(archived)]) == 1
+    assert "journal.jsonl, line " in capsys.readouterr().out
+
+
+def test_a_journal_without_its_end_gives_other_figures(archived, capsys):
+    journal = archived / "journal.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))
+    assert main(["verify", str(archived)]) == 1
+    assert "$.verdict: it says 'passed', computed 'error'" in capsys.readouterr().out
+
+
+def test_an_evidence_that_breaks_its_schema_differs(archived, capsys):
+    kept = json.loads((archived / "evidence.json").read_text())
+    (archived / "evidence.json").write_text(json.dumps(kept | {"note": "trust me"}))
+    assert main(["verify", str(archived)]) == 1
+    assert "schema" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("missing", ["journal.jsonl", "evidence.json", "*/ledger.jsonl"])
+def test_a_missing_file_is_unusable_input_in_one_line(archived, capsys, missing):
+    next(archived.glob(missing)).unlink()
+    assert main(["verify", str(archived)]) == 4
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]\n", '{"kind": "run.opened"}\n', "\x00\xff\n"])
+def test_a_journal_of_nonsense_never_ends_in_a_traceback(archived, capsys, content):
+    (archived / "journal.jsonl").write_text(content)
+    assert main(["verify", str(archived)]) in (1, 4)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_evidence_of_nonsense_is_unusable_input(archived, capsys):
+    (archived / "evidence.json").write_text("{")
+    assert main(["verify", str(archived)]) == 4
+    assert "not JSON" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["verify"], ["verify", "--nope", "x"], ["swallow"]])
+def test_usage_errors_exit_with_four(arguments, capsys):
+    assert main(arguments) == 4
+
+
+def test_a_ledger_outside_the_run_is_refused(made, builder, capsys):
+    run = made()
+    for event in run.journal.events:
+        if event["kind"] == "ledger.closed":
+            event["path"] = "../../etc/passwd"
+    builder.rechain(run)
+    assert main(["verify", str(run.directory)]) == 4
+    assert "outside the run's directory" in capsys.readouterr().err
