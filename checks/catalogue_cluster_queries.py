@@ -3,6 +3,7 @@
 The rules are those of ``catalogue_queries``. The database's own name never shows: a restore may change it.
 """
 
+# ruff: noqa: S608  (put together from constants of this room; nothing comes from outside)
 from __future__ import annotations
 
 from typing import Final
@@ -40,6 +41,19 @@ _EXPLODED: Final = """
        || ' by ' || quote_ident(pg_get_userbyid(x.grantor))"""
 _OPTION: Final = "CROSS JOIN LATERAL (SELECT '' AS word UNION ALL SELECT ' with grant option' WHERE x.is_grantable) w"
 
+_DIFFERENCE: Final = f"""
+SELECT kind, identity FROM holder CROSS JOIN LATERAL (
+    (SELECT 'grant' AS kind, what || ': ' || x.privilege_type || w.word || ' to ' || {_EXPLODED} AS identity
+     FROM aclexplode(now) x {_OPTION}
+     EXCEPT SELECT 'grant', what || ': ' || x.privilege_type || w.word || ' to ' || {_EXPLODED}
+     FROM aclexplode(before) x {_OPTION})
+    UNION ALL
+    (SELECT 'revocation', what || ': ' || x.privilege_type || w.word || ' to ' || {_EXPLODED}
+     FROM aclexplode(before) x {_OPTION}
+     EXCEPT SELECT 'revocation', what || ': ' || x.privilege_type || w.word || ' to ' || {_EXPLODED}
+     FROM aclexplode(now) x {_OPTION})) difference
+"""
+
 GRANTS: Final = f"""
 WITH holder(what, acl) AS (
     SELECT format('table %I.%I', n.nspname, c.relname),
@@ -56,7 +70,8 @@ WITH holder(what, acl) AS (
     UNION ALL
     SELECT format('function %I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)),
            coalesce(p.proacl, acldefault('f', p.proowner))
-    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE {user_object()} AND {free_of_extensions("pg_proc", "p.oid")}
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE {user_object()} AND {free_of_extensions("pg_proc", "p.oid")}
     UNION ALL
     SELECT format('type %I.%I', n.nspname, t.typname), coalesce(t.typacl, acldefault('T', t.typowner))
     FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace LEFT JOIN pg_class k ON k.oid = t.typrelid
@@ -98,16 +113,7 @@ WITH holder(what, now, before) AS (
       AND (c.relnamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
            OR NOT {free_of_extensions("pg_class", "c.oid")})
 )
-SELECT kind, identity FROM holder CROSS JOIN LATERAL (
-    (SELECT 'grant' AS kind, what || ': ' || x.privilege_type || w.word || ' to ' || {_EXPLODED} AS identity
-     FROM aclexplode(now) x {_OPTION}
-     EXCEPT SELECT 'grant', what || ': ' || x.privilege_type || w.word || ' to ' || {_EXPLODED}
-     FROM aclexplode(before) x {_OPTION})
-    UNION ALL
-    (SELECT 'revocation', what || ': ' || x.privilege_type || w.word || ' to ' || {_EXPLODED}
-     FROM aclexplode(before) x {_OPTION}
-     EXCEPT SELECT 'revocation', what || ': ' || x.privilege_type || w.word || ' to ' || {_EXPLODED}
-     FROM aclexplode(now) x {_OPTION})) difference
+{_DIFFERENCE}
 """
 
 # A database-wide entry replaces the built-in default, so what it takes away counts too; one for a schema only adds.
@@ -120,16 +126,7 @@ WITH holder(what, now, before) AS (
                acldefault(CASE d.defaclobjtype WHEN 'S' THEN 's' ELSE d.defaclobjtype END::"char", d.defaclrole) END
     FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
 )
-SELECT kind, identity FROM holder CROSS JOIN LATERAL (
-    (SELECT 'grant' AS kind, what || ': ' || x.privilege_type || w.word || ' to ' || {_EXPLODED} AS identity
-     FROM aclexplode(now) x {_OPTION}
-     EXCEPT SELECT 'grant', what || ': ' || x.privilege_type || w.word || ' to ' || {_EXPLODED}
-     FROM aclexplode(before) x {_OPTION})
-    UNION ALL
-    (SELECT 'revocation', what || ': ' || x.privilege_type || w.word || ' to ' || {_EXPLODED}
-     FROM aclexplode(before) x {_OPTION}
-     EXCEPT SELECT 'revocation', what || ': ' || x.privilege_type || w.word || ' to ' || {_EXPLODED}
-     FROM aclexplode(now) x {_OPTION})) difference
+{_DIFFERENCE}
 """
 
 # A dump does not carry an extension's owner: it becomes whoever restores.

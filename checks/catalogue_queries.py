@@ -5,18 +5,21 @@ NULL counts as not set. Objects that belong to an extension are left out, since 
 Attributes called ``definition``, ``default``, ``using`` or ``check`` are expressions and are brought into one form.
 """
 
+# ruff: noqa: S608  (put together from constants of this file; nothing comes from outside)
 from __future__ import annotations
 
 from typing import Final
 
 
 def user_object(namespace: str = "n") -> str:
+    """Give the condition that a namespace is not the server's own."""
     return (
         f"{namespace}.nspname NOT IN ('pg_catalog', 'information_schema') AND {namespace}.nspname !~ '^pg_(toast|temp)'"
     )
 
 
 def free_of_extensions(catalogue: str, oid: str) -> str:
+    """Give the condition that no extension owns the object with this OID in this system catalogue."""
     return (
         f"NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = '{catalogue}'::regclass"
         f" AND x.objid = {oid} AND x.deptype = 'e')"

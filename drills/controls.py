@@ -24,7 +24,7 @@ import psycopg
 from psycopg import sql
 
 from checks.configuration import check_sealed, compare_configuration, digest_configuration
-from checks.database import Fingerprint, compare, fingerprint, fingerprint_within, sequences_behind_columns
+from checks.database import Fingerprint, compare, fingerprint, fingerprint_on, sequences_behind_columns
 from checks.inventories import ObjectEntry, read_inventory, write_inventory
 from checks.objects import compare_inventories, merged, take_inventory
 from checks.snapshot import read_sequences, reading
@@ -39,7 +39,7 @@ from reports.records import Finding, Journal
 COPY: Final = "enprivacy_drill_copy"
 BESIDE: Final = "enprivacy_drill_beside"
 SCRATCH_BUCKET: Final = "enprivacy-drill-copy"
-SAMPLE: Final = 16
+SAMPLE: Final = 4
 HEALTHY: Final = "healthy twin"
 HEALTHY_OBJECTS: Final = "healthy twin of the objects"
 
@@ -58,6 +58,8 @@ class Bench:
     compared: Compared
     directory: Path
     job: Job
+    # One connection for all breakages: a new one would have to learn the whole catalogue again.
+    connection: psycopg.Connection[Any]
 
     def connect(self) -> psycopg.Connection[Any]:
         """A superuser's connection to the copy of the database."""
@@ -86,7 +88,7 @@ def prove(
 ) -> None:
     """Run every control that applies and journal each; what could not be broken here is journalled as not tested."""
     started = journal.clock.now()
-    with _database_copy(deployment):
+    with _database_copy(deployment), deployment.database.connect(COPY) as connection:
         bench = Bench(
             deployment=deployment,
             journal=journal,
@@ -94,12 +96,11 @@ def prove(
             backup=backup,
             expected=expected,
             method=method,
-            twin=fingerprint(
-                lambda: deployment.database.connect(COPY), held=None, jobs=job.jobs, key=expected.key
-            ),
+            twin=fingerprint(lambda: deployment.database.connect(COPY), held=None, jobs=job.jobs, key=expected.key),
             compared=compared,
             directory=directory,
             job=job,
+            connection=connection,
         )
         controls = [
             *_database_controls(bench),
@@ -117,7 +118,9 @@ def prove(
         looked_at={"controls": len(controls)},
         findings=[],
         error="",
-        not_tested=[{"what": f"control {name}", "reason": "nothing of that kind is here to break"} for name in untested],
+        not_tested=[
+            {"what": f"control {name}", "reason": "nothing of that kind is here to break"} for name in untested
+        ],
     )
 
 
@@ -215,8 +218,8 @@ def _database_controls(bench: Bench) -> Iterator[Control]:
 
 def _healthy(bench: Bench) -> Seen:
     """The untouched copy: its structure as the backup held it, its contents read twice over, its sequences."""
-    with bench.connect() as connection, connection.transaction(force_rollback=True):
-        again = fingerprint_within(connection, key=bench.expected.key, tables=list(bench.twin.tables))
+    with bench.connection.transaction(force_rollback=True):
+        again = fingerprint_on(bench.connection, key=bench.expected.key, tables=list(bench.twin.tables))
     structure = compare(
         dataclasses.replace(bench.expected.database, tables={}, sequences={}),
         dataclasses.replace(bench.twin, tables={}, sequences={}),
@@ -229,22 +232,22 @@ def _healthy(bench: Bench) -> Seen:
 
 def _break(bench: Bench, breakage: Breakage) -> Seen:
     """Break the copy in a transaction, look at it from inside, and roll back."""
-    with bench.connect() as connection:
-        for victim, *tables in connection.execute(breakage.victims.encode()).fetchall():
-            touched = [str(tables[0])] if breakage.table else []
-            before = dataclasses.replace(bench.twin, tables={table: bench.twin.tables[table] for table in touched})
-            statement = breakage.break_it.replace("{table}", touched[0] if touched else "").replace("{}", str(victim))
-            try:
-                with connection.transaction(force_rollback=True):
-                    connection.execute("SET LOCAL client_min_messages = error")
-                    if breakage.without_triggers:
-                        connection.execute("SET LOCAL session_replication_role = replica")
-                    changed = connection.execute(statement.encode()).rowcount
-                    after = fingerprint_within(connection, key=bench.expected.key, tables=touched)
-            except psycopg.Error:
-                continue  # a constraint protects this victim: try the next
-            if changed != 0:
-                return Seen(victim=str(victim), findings=compare(before, after))
+    connection = bench.connection
+    for victim, *tables in connection.execute(breakage.victims.encode()).fetchall():
+        touched = [str(tables[0])] if breakage.table else []
+        before = dataclasses.replace(bench.twin, tables={table: bench.twin.tables[table] for table in touched})
+        statement = breakage.break_it.replace("{table}", touched[0] if touched else "").replace("{}", str(victim))
+        try:
+            with connection.transaction(force_rollback=True):
+                connection.execute("SET LOCAL client_min_messages = error")
+                if breakage.without_triggers:
+                    connection.execute("SET LOCAL session_replication_role = replica")
+                changed = connection.execute(statement.encode()).rowcount
+                after = fingerprint_on(connection, key=bench.expected.key, tables=touched)
+        except psycopg.Error:
+            continue  # a constraint protects this victim: try the next
+        if changed != 0:
+            return Seen(victim=str(victim), findings=compare(before, after))
     return Seen()
 
 
@@ -320,7 +323,7 @@ def _with_objects(bench: Bench, mutate: Mutation, *, refer: bool = False) -> See
     """Copy a sample of the restored objects, break one, and judge the bucket's inventory with the sample in its place."""
     store = bench.deployment.objects
     client = store.client(connections=4)
-    sample = [entry.key for entry in _sample(bench)]
+    sample = _referenced(bench) if refer else [entry.key for entry in _sample(bench)]
     if not sample:
         return Seen()
     client.make_bucket(SCRATCH_BUCKET)
@@ -358,6 +361,13 @@ def _sample(bench: Bench) -> list[ObjectEntry]:
     """The first few restored objects that hold something and that are not the ledger's own."""
     entries = (entry for entry in read_inventory(bench.compared.expected_objects) if entry.size and not ours(entry.key))
     return list(itertools.islice(entries, SAMPLE))
+
+
+def _referenced(bench: Bench) -> list[str]:
+    """Keys that rows of the restored database refer to, with the digest that the object must have."""
+    query = f"SELECT key FROM ({bench.deployment.references_query}) AS r (key, sha256, c, d, e) WHERE sha256 IS NOT NULL"  # noqa: S608 - the profile's query
+    with bench.deployment.database.connect() as connection:
+        return [str(key) for (key,) in connection.execute(f"{query} ORDER BY 1 LIMIT {SAMPLE}".encode())]
 
 
 # Configuration.

@@ -27,7 +27,18 @@ from fixtures.health import ask
 from fixtures.objectives import Objective
 from fixtures.processes import CommandFailed, Finished, Running, ended_within
 from fixtures.profile import Profile
-from reports.records import NANOSECONDS, Clock, Failure, Finding, HarnessError, Journal, Redactor, Verdict, pause, wait_until
+from reports.records import (
+    NANOSECONDS,
+    Clock,
+    Failure,
+    Finding,
+    HarnessError,
+    Journal,
+    Redactor,
+    Verdict,
+    pause,
+    wait_until,
+)
 
 STORED: Final = "fingerprint.json"
 # What cannot be read again after the restore within this time is not coming back by itself.
@@ -175,9 +186,7 @@ class Drill:
             with self._phase("fingerprint"):
                 key = secrets.token_bytes(32)
                 self._expected = Expected(
-                    database=fingerprint(
-                        self.deployment.database.connect, held=held, jobs=self.profile.jobs, key=key
-                    ),
+                    database=fingerprint(self.deployment.database.connect, held=held, jobs=self.profile.jobs, key=key),
                     sequences_until=sequences_until,
                     configuration=digest_configuration(values, key),
                     key=key,
@@ -250,7 +259,7 @@ class Drill:
             self.deployment.provision()
             self._integrity.join()
             with verification.checked(self.journal, self.id, "backup artefacts") as check:
-                check.looked_at = {"files": sum(1 for _ in (self.backup.directory / "files.jsonl").open("rb"))}
+                check.looked_at = {"files": sum(component["files"] for component in self.backup.manifest()["components"].values())}
                 check.findings = self._integrity_findings
             if self._integrity_findings:
                 raise Failure(f"{self._integrity_findings[0].code}: {self._integrity_findings[0].seen}")
@@ -386,9 +395,7 @@ class Drill:
         )
 
     def _check_artefacts(self) -> None:
-        self._integrity_findings = check_manifest(
-            self.backup, contents_of=frozenset({"database", "configuration"})
-        )
+        self._integrity_findings = check_manifest(self.backup, contents_of=frozenset({"database", "configuration"}))
 
     def _await_health(self, wanted: Callable[[int], bool]) -> None:
         """Ask every endpoint until each answers as wanted, and journal each change."""
@@ -424,7 +431,9 @@ class Drill:
 
         def all_acknowledged() -> bool:
             if not writer.alive():
-                raise HarnessError("the ledger's writer", seen="it ended", remedy=f"see {writer.errors.read_text()[-500:]}")
+                raise HarnessError(
+                    "the ledger's writer", seen="it ended", remedy=f"see {writer.errors.read_text()[-500:]}"
+                )
             return ledger.channels_acknowledged_since(self._ledger, since) == set(ledger.CHANNELS)
 
         wait_until(
@@ -460,9 +469,7 @@ class Drill:
             )
         finally:
             application.close()
-        self.journal.write(
-            "ledger.observed", drill=self.id, path=self.record.relative(path), sha256=sha256_of(path)
-        )
+        self.journal.write("ledger.observed", drill=self.id, path=self.record.relative(path), sha256=sha256_of(path))
 
     def _journal_command(self, finished: Finished) -> None:
         self.journal.write(

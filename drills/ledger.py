@@ -81,7 +81,12 @@ class _Book:
 
 
 def write_until(
-    stop: threading.Event, channel: str, send: Callable[[int, str, str], None], book: _Book, clock: Clock, interval_ns: int
+    stop: threading.Event,
+    channel: str,
+    send: Callable[[int, str, str], None],
+    book: _Book,
+    clock: Clock,
+    interval_ns: int,
 ) -> None:
     """Make one write after the other at the set rate until told to stop; a late one does not make the next ones hurry."""
     n, due = 0, clock.now()
@@ -196,7 +201,9 @@ def observe(deployment: Deployment, application: Application, run_id: str) -> It
             yield from _observe_objects(deployment, prefix, pool)
     except ERRORS as problem:
         raise HarnessError(
-            "reading the ledger's writes back", seen=f"{type(problem).__name__}: {problem}", remedy="see the services' logs"
+            "reading the ledger's writes back",
+            seen=f"{type(problem).__name__}: {problem}",
+            remedy="see the services' logs",
         ) from problem
 
 

@@ -71,7 +71,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         for report in clear_abandoned(root):
             if reporter:
                 ended = ", ".join(report["ended"]) or "no process"
-                reporter.write_line(f"cleared what run {report['run']} left: {ended}; {report['removed'] or 'no directory'}")
+                reporter.write_line(
+                    f"cleared what run {report['run']} left: {ended}; {report['removed'] or 'no directory'}"
+                )
         profile, sizes = config.stash[PROFILE], config.stash[SIZES]
         require_disk(root, profile.free_disk + EMPTY_DEPLOYMENT_BYTES + COPIES * reckoned_bytes(sizes))
         require_free_ports(profile.named_ports())
@@ -163,5 +165,3 @@ def _progress(config: pytest.Config) -> Callable[[str, int, int], None]:
             reporter.rewrite(f"  {what} {done:,} of {of:,}", erase=True)
 
     return show
-
-

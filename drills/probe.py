@@ -83,11 +83,11 @@ class Prober:
         started = now()
         content = CONTENT.format(n=failed).encode()
         try:
-            self._application.transact(
-                f"{self._prefix}{failed}", content, deadline_ns=monotonic_ns() + self._limit_ns
-            )
+            self._application.transact(f"{self._prefix}{failed}", content, deadline_ns=monotonic_ns() + self._limit_ns)
         except (httpx.HTTPError, ApplicationError) as problem:
-            step, _, seen = str(problem).partition(": ") if isinstance(problem, ApplicationError) else ("connect", "", str(problem))
+            step, _, seen = (
+                str(problem).partition(": ") if isinstance(problem, ApplicationError) else ("connect", "", str(problem))
+            )
             return Probe(
                 outcome="failed",
                 started_ns=started,
@@ -96,9 +96,7 @@ class Prober:
                 seen=f"{type(problem).__name__}: {seen}"[:500],
                 failed_before=failed,
             )
-        return Probe(
-            outcome="succeeded", started_ns=started, ended_ns=now(), step="", seen="", failed_before=failed
-        )
+        return Probe(outcome="succeeded", started_ns=started, ended_ns=now(), step="", seen="", failed_before=failed)
 
     def _write(self, probe: Probe) -> None:
         fields: dict[str, Any] = dataclasses.asdict(probe)

@@ -13,7 +13,6 @@ from drills.methods import configuration, database, objects
 from reports.records import HarnessError
 
 
-
 def _offered(package: ModuleType, kind: str) -> dict[str, Any]:
     """What the files of a package offer under the name ``kind``, by its own name.
 
@@ -27,7 +26,9 @@ def _offered(package: ModuleType, kind: str) -> dict[str, Any]:
         name = getattr(offer, "name", None)
         if not name:
             raise HarnessError(
-                f"{package.__name__}.{entry.name}", seen=f"no {kind} with a name", remedy=f"end the file with {kind} = …"
+                f"{package.__name__}.{entry.name}",
+                seen=f"no {kind} with a name",
+                remedy=f"end the file with {kind} = …",
             )
         if name in found:
             raise HarnessError(

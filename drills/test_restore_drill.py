@@ -1,6 +1,6 @@
 """The restore drills: each destroys a whole running system under load, restores it, and accounts for everything.
 
-    spin up → seed → load → back up → diverge → strike → restore → start → verify → controls → judge
+spin up → seed → load → back up → diverge → strike → restore → start → verify → controls → judge
 """
 
 from __future__ import annotations

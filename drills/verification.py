@@ -153,7 +153,9 @@ def verify_deployment(
         check.looked_at = {"variables": len(values)}
     with checked(journal, drill, "sealed values") as check:
         with connect() as connection:
-            check.findings, check.looked_at = check_sealed(deployment.sealed_values(connection, deployment.configuration()))
+            check.findings, check.looked_at = check_sealed(
+                deployment.sealed_values(connection, deployment.configuration())
+            )
         if not any(check.looked_at.values()):
             check.not_tested = [{"what": "sealed values", "reason": "the database holds none"}]
     return compared
@@ -203,9 +205,7 @@ def objects_of(backup: BackupSet) -> Iterator[ObjectEntry]:
         for line in file:
             entry = json.loads(line)
             if entry["path"].startswith(prefix):
-                yield ObjectEntry(
-                    key=entry["path"].removeprefix(prefix), size=entry["size"], sha256=entry["sha256"]
-                )
+                yield ObjectEntry(key=entry["path"].removeprefix(prefix), size=entry["size"], sha256=entry["sha256"])
 
 
 def write_observed(path: Path, writes: Iterable[Mapping[str, str]]) -> Path:
@@ -214,5 +214,3 @@ def write_observed(path: Path, writes: Iterable[Mapping[str, str]]) -> Path:
         for write in writes:
             file.write(json.dumps(write, separators=(",", ":")) + "\n")
     return path
-
-
