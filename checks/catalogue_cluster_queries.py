@@ -3,7 +3,7 @@
 The rules are those of ``catalogue_queries``. The database's own name never shows: a restore may change it.
 """
 
-# ruff: noqa: S608  (put together from constants of this room; nothing comes from outside)
+
 from __future__ import annotations
 
 from typing import Final

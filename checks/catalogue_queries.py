@@ -5,7 +5,7 @@ NULL counts as not set. Objects that belong to an extension are left out, since 
 Attributes called ``definition``, ``default``, ``using`` or ``check`` are expressions and are brought into one form.
 """
 
-# ruff: noqa: S608  (put together from constants of this file; nothing comes from outside)
+
 from __future__ import annotations
 
 from typing import Final

@@ -183,7 +183,8 @@ BREAKAGES: Final = (
         breaks="a role's or the database's setting reset",
         expects=("SETTING-LOST",),
         victims="""
-            SELECT CASE WHEN s.setrole = 0 THEN format('DATABASE %I RESET %s', current_database(), split_part(c, '=', 1))
+            SELECT CASE WHEN s.setrole = 0
+                        THEN format('DATABASE %I RESET %s', current_database(), split_part(c, '=', 1))
                         WHEN s.setdatabase = 0 THEN format('ROLE %I RESET %s', r.rolname, split_part(c, '=', 1))
                         ELSE format('ROLE %I IN DATABASE %I RESET %s', r.rolname, current_database(),
                                     split_part(c, '=', 1)) END

@@ -108,7 +108,7 @@ def prove(
             *_configuration_controls(bench),
             *_artefact_controls(bench),
         ]
-        untested = [name for name, *rest in controls if not _run(bench, name, *rest)]
+        untested = [control[0] for control in controls if not _run(bench, *control)]
     journal.write(
         "check",
         drill=drill,
@@ -320,7 +320,7 @@ def _add(client: minio.Minio, keys: list[str]) -> str:
 
 
 def _with_objects(bench: Bench, mutate: Mutation, *, refer: bool = False) -> Seen:
-    """Copy a sample of the restored objects, break one, and judge the bucket's inventory with the sample in its place."""
+    """Copy a sample of the restored objects, break one, and judge the bucket's inventory with it in its place."""
     store = bench.deployment.objects
     client = store.client(connections=4)
     sample = _referenced(bench) if refer else [entry.key for entry in _sample(bench)]
@@ -339,15 +339,7 @@ def _with_objects(bench: Bench, mutate: Mutation, *, refer: bool = False) -> See
             client.remove_object(SCRATCH_BUCKET, str(item.object_name))
         client.remove_bucket(SCRATCH_BUCKET)
     observed = bench.directory / "control-observed.jsonl"
-    taken = set(sample)
-    write_inventory(
-        observed,
-        (
-            replaced or kept
-            for kept, replaced in merged(read_inventory(bench.compared.observed_objects), read_inventory(scratch.path))
-            if replaced is not None or (kept is not None and kept.key not in taken)
-        ),
-    )
+    write_inventory(observed, _with_sample(bench.compared.observed_objects, scratch.path, set(sample)))
     if refer:
         findings, _ = references(bench.deployment, observed)
     else:
@@ -355,6 +347,15 @@ def _with_objects(bench: Bench, mutate: Mutation, *, refer: bool = False) -> See
             bench.compared.expected_objects, observed, explained=bench.compared.known_since.__contains__
         )
     return Seen(victim=victim, findings=findings)
+
+
+def _with_sample(observed: Path, sample: Path, taken: set[str]) -> Iterator[ObjectEntry]:
+    """The bucket's inventory with the sampled objects as they are now in the scratch bucket."""
+    for kept, replaced in merged(read_inventory(observed), read_inventory(sample)):
+        if replaced is not None:
+            yield replaced
+        elif kept is not None and kept.key not in taken:
+            yield kept
 
 
 def _sample(bench: Bench) -> list[ObjectEntry]:
@@ -365,7 +366,9 @@ def _sample(bench: Bench) -> list[ObjectEntry]:
 
 def _referenced(bench: Bench) -> list[str]:
     """Keys that rows of the restored database refer to, with the digest that the object must have."""
-    query = f"SELECT key FROM ({bench.deployment.references_query}) AS r (key, sha256, c, d, e) WHERE sha256 IS NOT NULL"  # noqa: S608 - the profile's query
+    query = (
+        f"SELECT key FROM ({bench.deployment.references_query}) AS r (key, sha256, c, d, e) WHERE sha256 IS NOT NULL"
+    )
     with bench.deployment.database.connect() as connection:
         return [str(key) for (key,) in connection.execute(f"{query} ORDER BY 1 LIMIT {SAMPLE}".encode())]
 

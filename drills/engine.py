@@ -1,4 +1,4 @@
-"""The engine: one drill, told as the chain of its steps. Each step is a phase in the journal and changes the deployment."""
+"""The engine: one drill, told as the chain of its steps, each of them a phase in the journal."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class Drill:
             pause(self.profile.load_before_ns / NANOSECONDS, why="writes of all channels lie before the backup")
 
     def back_up(self) -> None:
-        """Back database, objects and configuration up, and fingerprint the database in the very snapshot of its dump."""
+        """Back up database, objects and configuration; fingerprint the database in the very snapshot of its dump."""
         for component in ("database", "objects", "configuration"):
             self.backup.place(component).mkdir(parents=True, mode=0o700)
         with hold_snapshot(self.deployment.database.connect) as held:
@@ -259,7 +259,9 @@ class Drill:
             self.deployment.provision()
             self._integrity.join()
             with verification.checked(self.journal, self.id, "backup artefacts") as check:
-                check.looked_at = {"files": sum(component["files"] for component in self.backup.manifest()["components"].values())}
+                check.looked_at = {
+                    "files": sum(component["files"] for component in self.backup.manifest()["components"].values())
+                }
                 check.findings = self._integrity_findings
             if self._integrity_findings:
                 raise Failure(f"{self._integrity_findings[0].code}: {self._integrity_findings[0].seen}")

@@ -88,7 +88,7 @@ def write_until(
     clock: Clock,
     interval_ns: int,
 ) -> None:
-    """Make one write after the other at the set rate until told to stop; a late one does not make the next ones hurry."""
+    """Make one write after the other at the set rate until told to stop; a late one does not hurry the next."""
     n, due = 0, clock.now()
     while not stop.wait(max(0, due - clock.now()) / NANOSECONDS):
         identity = f"{n:09d}-{secrets.token_hex(8)}"
@@ -129,7 +129,7 @@ def _row_channel(values: Mapping[str, Any]) -> Callable[[int, str, str], None]:
                 )
             )
         try:
-            kept[0].execute(f"INSERT INTO {TABLE} (id, n, payload) VALUES (%s, %s, %s)", (identity, n, text))  # noqa: S608 - a constant
+            kept[0].execute(f"INSERT INTO {TABLE} (id, n, payload) VALUES (%s, %s, %s)", (identity, n, text))
         except psycopg.Error:
             kept.pop().close()
             raise
@@ -221,7 +221,7 @@ def _observe_rows(deployment: Deployment) -> Iterator[dict[str, str]]:
         if connection.execute("SELECT to_regclass(%s)", (TABLE,)).fetchone() == (None,):
             return
         with connection.transaction(), connection.cursor(name="ledger") as cursor:
-            cursor.execute(f"SELECT id, encode(sha256(convert_to(payload, 'UTF8')), 'hex') FROM {TABLE}")  # noqa: S608 - a constant
+            cursor.execute(f"SELECT id, encode(sha256(convert_to(payload, 'UTF8')), 'hex') FROM {TABLE}")
             for identity, sha256 in cursor:
                 yield {"channel": "row", "id": identity, "sha256": sha256}
 

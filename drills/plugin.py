@@ -20,7 +20,7 @@ from fixtures.providers.embedded.deployment import EmbeddedDeployment
 from fixtures.refapp.scales import Sizes
 from fixtures.tools import find_rclone
 from fixtures.workspace import Workspace, clear_abandoned, open_workspace, require_disk
-from reports.records import UsageProblem
+from reports.records import RUN_NAME, UsageProblem
 
 # A cluster, its write-ahead log and a copy of it for the controls, before any data.
 EMPTY_DEPLOYMENT_BYTES: Final = 300 * 2**20
@@ -94,9 +94,9 @@ def reckoned_bytes(sizes: Sizes) -> int:
 
 
 def _record(config: pytest.Config) -> Record:
-    """The record that the room reports opened for this run, found among pytest's fixtures without importing it."""
-    plugin = next(plugin for name, plugin in config.pluginmanager.list_name_plugin() if name == "reports.plugin")
-    record: Record = config.stash[plugin.RUN]
+    """The record that the room reports opened for this run."""
+    record: Record | None = config.pluginmanager.get_plugin(RUN_NAME)
+    assert record is not None, "the room reports opens a run before drills are collected"
     return record
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
 from drills import disasters
 from drills.contract import ConfigurationMethod, DatabaseMethod, Disaster, ObjectMethod

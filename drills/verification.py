@@ -183,7 +183,7 @@ def _written_since(deployment: Deployment, restored: HeldSnapshot, known: set[st
 
     One did when it is the ledger's, or when a row refers to it now and none did in the restored state.
     """
-    query = f"SELECT count(*) FROM ({deployment.references_query}) AS r (key, a, b, c, d) WHERE key = %s"  # noqa: S608 - the profile's query
+    query = f"SELECT count(*) FROM ({deployment.references_query}) AS r (key, a, b, c, d) WHERE key = %s"
 
     def written(key: str) -> bool:
         if not ours(key):

@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from reports import closing, page
-from reports.records import HarnessError
+from reports.records import RUN_NAME, HarnessError
 from reports.run import Run, describe_suite
 
 RUN: Final = pytest.StashKey[Run]()
@@ -64,6 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except HarnessError as problem:
         raise pytest.UsageError(str(problem)) from None
     config.stash[RUN] = run
+    config.pluginmanager.register(run, RUN_NAME)
     config.stash[_OWN_PAGE] = hasattr(config.option, "htmlpath") and not config.option.htmlpath
     if config.stash[_OWN_PAGE]:
         config.option.htmlpath = str(run.directory / "report.html")

@@ -23,6 +23,8 @@ from typing import Any, Final
 
 NANOSECONDS: Final = 1_000_000_000
 GENESIS: Final = "0" * 64
+# Under this name pytest's plugin manager holds the record of the run, for rooms that may not import one another.
+RUN_NAME: Final = "enprivacy-run"
 
 
 def monotonic_ns() -> int:

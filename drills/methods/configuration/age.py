@@ -42,7 +42,7 @@ class Age:
             raise HarnessError(
                 "decrypting the configuration backup",
                 seen=str(problem),
-                remedy="give the private key that belongs to the recipient, and fetch the backup again if it is damaged",
+                remedy="give the recipient's private key; if it is that one, fetch the backup again",
             ) from None
         return values
 

@@ -107,7 +107,7 @@ class PgDump:
 
 
 def _compression(tools: PostgresTools, job: Job) -> str:
-    """Zstandard where this pg_dump was built with it, gzip's fastest level elsewhere: at high levels gzip is the dump."""
+    """Zstandard where this pg_dump was built with it, else gzip's fastest level: higher ones take most of the time."""
     shown = job.processes.run([tools.path("pg_config"), "--configure"], timeout=20).output.read_text()
     return "zstd:1" if tools.major >= 16 and "--with-zstd" in shown else "1"
 
