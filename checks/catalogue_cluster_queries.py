@@ -3,7 +3,6 @@
 The rules are those of ``catalogue_queries``. The database's own name never shows: a restore may change it.
 """
 
-
 from __future__ import annotations
 
 from typing import Final

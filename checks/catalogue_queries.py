@@ -5,7 +5,6 @@ NULL counts as not set. Objects that belong to an extension are left out, since 
 Attributes called ``definition``, ``default``, ``using`` or ``check`` are expressions and are brought into one form.
 """
 
-
 from __future__ import annotations
 
 from typing import Final
@@ -169,7 +168,7 @@ SELECT 'type' AS kind, format('%I.%I', n.nspname, t.typname) AS identity, t.typt
        (SELECT format('%s %s %s %s %s', format_type(r.rngsubtype, NULL), format_type(r.rngmultitypid, NULL),
                r.rngcollation::regcollation, r.rngcanonical, r.rngsubdiff) FROM pg_range r
         WHERE r.rngtypid = t.oid) AS range,
-       CASE WHEN t.typtype = 'b' THEN format('%s %s %s %s', t.typinput, t.typoutput, t.typlen, t.typalign) END AS base_io
+       CASE WHEN t.typtype = 'b' THEN concat_ws(' ', t.typinput, t.typoutput, t.typlen, t.typalign) END AS base_io
 FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace LEFT JOIN pg_class k ON k.oid = t.typrelid
 WHERE t.typisdefined AND t.typtype <> 'm' AND (t.typrelid = 0 OR k.relkind = 'c')
   AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid) AND {user_object()} AND {free_of_extensions("pg_type", "t.oid")}

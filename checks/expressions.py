@@ -32,14 +32,14 @@ def normalise(expression: str) -> str:
 
 def _parse(text: str) -> list[_Node]:
     stack: list[list[_Node]] = [[]]
-    for token in _TOKEN.findall(text):
-        if token == "(":
+    for piece in _TOKEN.findall(text):
+        if piece == "(":
             stack.append([])
-        elif token == ")" and len(stack) > 1:
+        elif piece == ")" and len(stack) > 1:
             group = stack.pop()
             stack[-1].append(group)
         else:
-            stack[-1].append(" " if token.isspace() else token)
+            stack[-1].append(" " if piece.isspace() else piece)
     # Only text that is no expression leaves a parenthesis open; keep it as it stood.
     while len(stack) > 1:
         group = stack.pop()

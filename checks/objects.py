@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import functools
 import hashlib
+import http
+import itertools
 import os
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +20,20 @@ import minio.error
 import urllib3.exceptions
 
 from checks.differences import Cases
+from checks.fetching import Connections
 from checks.inventories import Inventory, ObjectEntry, read_inventory, sorted_keys, write_inventory
 from reports.records import Finding, HarnessError
 
 DESCRIPTIONS = frozenset({"content_type", "metadata", "tags"})
+# The client raises ValueError for a name that no bucket can have.
+_STORE_ERRORS = (
+    minio.error.MinioException,
+    urllib3.exceptions.HTTPError,
+    OSError,
+    ValueError,
+)
+_BATCH = 8
+"""Keys handed to a worker at once: handing over costs as much as hashing 50 kB."""
 _PIECE = 1 << 17
 """Bytes read at once: large enough that hashing lets other threads work, small enough for many workers."""
 
@@ -32,28 +46,37 @@ def take_inventory(
     describe: frozenset[str],
     workers: int,
     keys: Iterable[str] | None = None,
+    timeout: float = 30,
+    tls: ssl.SSLContext | None = None,
 ) -> Inventory:
     """Read every object of a bucket and write down its key, size and SHA-256, in the order of the keys.
 
+    Objects are fetched by presigned addresses over connections of this function's own: the client's ``get_object``
+    takes far more processor time for a small object (see ``checks.fetching``), and its pool may retry, which would
+    hide a store that fails every second time. Nothing is tried twice.
+
     Args:
-        store: its ``http_client`` should have a pool of ``workers`` connections, a timeout, and no retries: these
-            would hide a store that fails every second time.
+        store: lists, signs, and fetches tags.
         bucket: the bucket.
         path: the file to write; its directory also takes the sorted keys of a long listing while this works.
         describe: which of ``DESCRIPTIONS`` to write down too. Type and metadata come with the object; tags cost one
             request more for each object that has any.
         workers: how many objects are read at once.
         keys: only these; none lists the bucket. A key that is gone when it is read is left out.
+        timeout: seconds without a byte after which an object counts as not answered.
+        tls: for https, what to trust; none takes the system's, which ``SSL_CERT_FILE`` may set.
 
     Raises:
         HarnessError: the store refused, broke off or did not answer.
     """
-    read = functools.partial(_read_object, store, bucket, describe)
     try:
         listed = keys if keys is not None else _list_keys(store, bucket)
         ordered = sorted_keys(listed, scratch=path.parent)
-        return write_inventory(path, _in_order(read, ordered, workers))
-    except (minio.error.MinioException, urllib3.exceptions.HTTPError, OSError) as problem:
+        address = store.get_presigned_url("GET", bucket, "any")
+        with contextlib.closing(Connections.to(address, timeout=timeout, tls=tls)) as connections:
+            read = functools.partial(_read_objects, store, bucket, describe, connections)
+            return write_inventory(path, _in_order(read, ordered, workers))
+    except _STORE_ERRORS as problem:
         raise HarnessError(
             f"reading bucket {bucket}",
             seen=f"{type(problem).__name__}: {str(problem)[:500]}",
@@ -69,7 +92,7 @@ def inventory_of_directory(root: Path, path: Path, *, workers: int) -> Inventory
     """
     try:
         ordered = sorted_keys(_walk(root, ""), scratch=path.parent)
-        return write_inventory(path, _in_order(functools.partial(_read_file, root), ordered, workers))
+        return write_inventory(path, _in_order(functools.partial(_read_files, root), ordered, workers))
     except (OSError, UnicodeEncodeError) as problem:
         raise HarnessError(
             f"reading {root}", seen=f"{type(problem).__name__}: {problem}", remedy="see the directory's permissions"
@@ -80,7 +103,7 @@ def compare_inventories(
     expected: Path,
     observed: Path,
     *,
-    explained: Callable[[str], bool] = lambda key: False,
+    explained: Callable[[str], bool] | None = None,
     describe: frozenset[str] = frozenset(),
 ) -> list[Finding]:
     """Objects lost, altered, described differently or unexpected.
@@ -88,7 +111,8 @@ def compare_inventories(
     Args:
         expected: inventory file of the backup.
         observed: inventory file taken after the restore.
-        explained: whether a key that the backup did not hold is there for a known reason (a client wrote it).
+        explained: whether a key that the backup did not hold is there for a known reason (a client wrote it);
+            none: there is no such reason.
         describe: which of ``DESCRIPTIONS`` to compare; both inventories hold them.
 
     Raises:
@@ -98,7 +122,7 @@ def compare_inventories(
     for before, after in merged(read_inventory(expected), read_inventory(observed)):
         if before is None:
             assert after is not None
-            if not explained(after.key):
+            if explained is None or not explained(after.key):
                 unexpected.add(after.size, f"{after.key} ({after.size} bytes)")
         elif after is None:
             lost.add(before.size, f"{before.key} ({before.size} bytes)")
@@ -150,43 +174,41 @@ def _walk(root: Path, below: str) -> Iterator[str]:
                 yield f"{below}{entry.name}"
 
 
-def _in_order(read: Callable[[str], ObjectEntry | None], keys: Iterator[str], workers: int) -> Iterator[ObjectEntry]:
-    """What ``read`` gives for each key, in the order of the keys, with a bounded number of them under way."""
-    under_way: collections.deque[concurrent.futures.Future[ObjectEntry | None]] = collections.deque()
+def _in_order(
+    read: Callable[[list[str]], list[ObjectEntry]], keys: Iterator[str], workers: int
+) -> Iterator[ObjectEntry]:
+    """What ``read`` gives for the keys, in their order, with a bounded number of them under way."""
+    under_way: collections.deque[concurrent.futures.Future[list[ObjectEntry]]] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(max_workers=workers) as pool:
         try:
-            for key in keys:
-                under_way.append(pool.submit(read, key))
+            while batch := list(itertools.islice(keys, _BATCH)):
+                under_way.append(pool.submit(read, batch))
                 # Some slack, so that one large object does not hold up the others at once.
-                if len(under_way) >= workers * 8 and (entry := under_way.popleft().result()) is not None:
-                    yield entry
+                if len(under_way) >= workers * 4:
+                    yield from under_way.popleft().result()
             while under_way:
-                if (entry := under_way.popleft().result()) is not None:
-                    yield entry
+                yield from under_way.popleft().result()
         finally:
             for waiting in under_way:
                 waiting.cancel()
 
 
-def _read_object(store: minio.Minio, bucket: str, describe: frozenset[str], key: str) -> ObjectEntry | None:
-    digest, size = hashlib.sha256(), 0
-    try:
-        response = store.get_object(bucket, key)
-    except minio.error.S3Error as problem:
-        if problem.code == "NoSuchKey":
-            return None
-        raise
-    try:
-        for piece in response.stream(_PIECE):
-            digest.update(piece)
-            size += len(piece)
-        headers: Mapping[str, str] = response.headers
-    finally:
-        response.close()
-        response.release_conn()
-    return ObjectEntry(
-        key=key, size=size, sha256=digest.hexdigest(), **_described(store, bucket, key, headers, describe)
-    )
+def _read_objects(
+    store: minio.Minio, bucket: str, describe: frozenset[str], connections: Connections, keys: list[str]
+) -> list[ObjectEntry]:
+    entries = []
+    for key in keys:
+        answer = connections.get(store.get_presigned_url("GET", bucket, key))
+        if answer.status == http.HTTPStatus.OK:
+            described = _described(store, bucket, key, answer.headers, describe)
+            entries.append(ObjectEntry(key=key, size=answer.size, sha256=answer.digest.hexdigest(), **described))
+        elif answer.status != http.HTTPStatus.NOT_FOUND or b"NoSuchKey" not in answer.said:
+            raise HarnessError(
+                f"reading object {key} of bucket {bucket}",
+                seen=f"status {answer.status}: {answer.said[:300].decode(errors='replace')}",
+                remedy="see the store's log",
+            )
+    return entries
 
 
 def _described(
@@ -198,17 +220,17 @@ def _described(
     if "metadata" in describe:
         prefix = "x-amz-meta-"
         description["metadata"] = dict(
-            sorted(
-                (name.lower()[len(prefix) :], value)
-                for name, value in headers.items()
-                if name.lower().startswith(prefix)
-            )
+            sorted((name[len(prefix) :], value) for name, value in headers.items() if name.startswith(prefix))
         )
     if "tags" in describe:
         # Servers say with the object how many tags it has, and say nothing where it has none.
         tagged = headers.get("x-amz-tagging-count", "0") != "0"
         description["tags"] = dict(sorted((store.get_object_tags(bucket, key) or {}).items())) if tagged else {}
     return description
+
+
+def _read_files(root: Path, keys: list[str]) -> list[ObjectEntry]:
+    return [_read_file(root, key) for key in keys]
 
 
 def _read_file(root: Path, key: str) -> ObjectEntry:

@@ -41,6 +41,9 @@ class DatabaseMethod(Protocol):
     def restore(self, backup: Path, target: Database, job: Job) -> None:
         """Restore into a server that holds nothing."""
 
+    def bulk(self, backup: Path) -> Path:
+        """The file of the backup that holds most of the data: what the negative controls damage."""
+
 
 @runtime_checkable
 class RestoresBeside(Protocol):

@@ -7,6 +7,7 @@ functions that judged the restore. One that sees nothing fails the run. The heal
 from __future__ import annotations
 
 import base64
+import concurrent.futures
 import contextlib
 import dataclasses
 import functools
@@ -102,20 +103,20 @@ def prove(
             job=job,
             connection=connection,
         )
-        controls = [
-            *_database_controls(bench),
-            *_object_controls(bench),
-            *_configuration_controls(bench),
-            *_artefact_controls(bench),
+        lanes = [
+            [*_database_controls(bench)],
+            [*_object_controls(bench), *_configuration_controls(bench), *_artefact_controls(bench)],
         ]
-        untested = [control[0] for control in controls if not _run(bench, *control)]
+        # What breaks the database's copy goes one after the other; the rest touches nothing of it and runs beside.
+        with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
+            untested = [name for names in pool.map(functools.partial(_run_all, bench), lanes) for name in names]
     journal.write(
         "check",
         drill=drill,
         check="controls that apply",
         started_ns=started,
         ended_ns=journal.clock.now(),
-        looked_at={"controls": len(controls)},
+        looked_at={"controls": sum(len(lane) for lane in lanes)},
         findings=[],
         error="",
         not_tested=[
@@ -126,6 +127,11 @@ def prove(
 
 Look = Callable[[], Seen]
 Control = tuple[str, str, tuple[str, ...], Look]
+
+
+def _run_all(bench: Bench, controls: Sequence[Control]) -> list[str]:
+    """Run controls one after the other; the names of those that found nothing to break."""
+    return [control[0] for control in controls if not _run(bench, *control)]
 
 
 def _run(bench: Bench, name: str, breaks: str, expects: tuple[str, ...], look: Look) -> bool:
@@ -414,7 +420,7 @@ def _configuration_controls(bench: Bench) -> Iterator[Control]:
 
 def _artefact_controls(bench: Bench) -> Iterator[Control]:
     altered = ("BACKUP-ARTEFACT-ALTERED",)
-    yield "dump cut short", "the largest file of the dump cut in half", altered, lambda: _with_artefact(bench, _cut)
+    yield "dump cut short", "the largest file of data cut in half", altered, lambda: _with_artefact(bench, _cut)
     yield "dump altered", "one byte of the dump changed, its length kept", altered, lambda: _with_artefact(bench, _flip)
     yield (
         "dump incomplete",
@@ -426,7 +432,7 @@ def _artefact_controls(bench: Bench) -> Iterator[Control]:
         yield (
             "cut dump restored",
             "a dump cut in half before its manifest was written, restored all the same",
-            ("RESTORE-FAILED", "ROWS-LOST", "TABLE-LOST"),
+            ("RESTORE-FAILED", "ROWS-LOST"),
             lambda: _restore_cut_dump(bench),
         )
 
@@ -445,14 +451,14 @@ def _flip(path: Path) -> None:
 
 @contextlib.contextmanager
 def _backup_copy(bench: Bench) -> Iterator[tuple[BackupSet, Path]]:
-    """The database's part of the backup set: links to its files, and a real copy of the largest, which is broken."""
+    """The database's part of the backup set: links to its files, and a real copy of the one that is broken."""
     copy = BackupSet(directory=bench.directory / "control-backup", apart=bench.directory / "control-backup-apart")
     place = copy.place("database")
     try:
         shutil.copytree(bench.backup.place("database"), place, copy_function=os.link)
         for name in (MANIFEST, FILES):
             shutil.copy(bench.backup.directory / name, copy.directory / name)
-        victim = max((path for path in place.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+        victim = bench.method.bulk(place)
         content = victim.with_name(victim.name + ".copy")
         shutil.copy(victim, content)
         content.replace(victim)

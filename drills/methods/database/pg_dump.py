@@ -90,6 +90,11 @@ class PgDump:
         """Restore the dump's content into an empty database of any name."""
         self._restore(backup, target, name, job)
 
+    def bulk(self, backup: Path) -> Path:
+        """The largest table's data."""
+        files = (path for path in (backup / DUMP).iterdir() if path.name != "toc.dat")
+        return max(files, key=lambda path: path.stat().st_size)
+
     def _restore(self, backup: Path, target: Database, name: str, job: Job, *options: str) -> None:
         job.processes.run(
             [
