@@ -17,7 +17,7 @@ from pyrage import decrypt, encrypt, x25519
 for path in sys.argv[2:]:
     if sys.argv[1] == "encrypt":
         recipient = x25519.Recipient.from_str(os.environ["AGE_RECIPIENT"])
-        open(path + ".age", "wb").write(encrypt(sys.stdin.buffer.read() if path == "-" else open(path, "rb").read(), [recipient]))
+        open(path + ".age", "wb").write(encrypt(open(path, "rb").read(), [recipient]))
     else:
         identity = x25519.Identity.from_str(os.environ["AGE_IDENTITY"])
         open(path.removesuffix(".age"), "wb").write(decrypt(open(path, "rb").read(), [identity]))
@@ -26,7 +26,7 @@ copy() { "$RCLONE" copy "$1" "$2" --transfers="$((4 * JOBS))" --checkers="$((4 *
     --no-traverse --no-check-dest --metadata --config=; }
 server="--host=$PGHOST --port=$PGPORT --username=$PGUSER --no-password"
 started=
-clean_up() { [ -z "$started" ] || kill -9 $started 2>/dev/null || :; }
+clean_up() { for each in $started; do kill -9 "$each" $(cat "/proc/$each/task/$each/children"); done 2>/dev/null || :; }
 trap clean_up EXIT
 
 # Back up.
@@ -42,14 +42,14 @@ age encrypt "$BACKUP/roles.sql" "$BACKUP/environment"
 rm "$BACKUP/roles.sql" "$BACKUP/environment"
 part "encrypt"
 stage "back up"
-sync
+sync # the drill fingerprints and waits here, while the system writes the backup out
 began=$(now)
 
 # Lose everything. PostgreSQL's children lead sessions of their own; its shared memory segment outlives it.
 recovery=$began
 kill -9 $PIDS $(cat "/proc/$POSTMASTER/task/$POSTMASTER/children")
 ipcrm -m "$(sed -n '7s/.* //p' "$DATA/postmaster.pid")"
-rm -rf "$DATA" "$OBJECTS" "$HOMES" "$ENVIRONMENT_FILE"
+until rm -rf "$DATA" "$OBJECTS" "$HOMES" "$ENVIRONMENT_FILE" 2>/dev/null; do sleep 0.01; done # the killed still write
 stage "strike"
 
 # What the servers need to know is in the configuration.

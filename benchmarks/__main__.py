@@ -1,0 +1,166 @@
+"""``python -m benchmarks``: the drill beside a bare shell script that does the same with the same tools."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.bare import SCRIPT, Ground, run_bare
+from benchmarks.drilled import run_drill
+from benchmarks.sameness import flags_missing
+from benchmarks.stages import Round
+from benchmarks.table import figures, render
+from drills.plugin import COPIES, EMPTY_DEPLOYMENT_BYTES, reckoned_bytes
+from fixtures.postgres_tools import find_postgres, find_unprivileged
+from fixtures.profile import DEFAULT_PROFILE, load_profile
+from fixtures.refapp.scales import SCALES, Sizes, parse_scale
+from fixtures.workspace import Workspace, clear_abandoned, default_root, open_workspace, require_disk
+from reports.records import Clock, HarnessError, Redactor, UsageProblem, format_duration, parse_duration, utc_now
+from reports.run import describe_host
+
+INTERRUPTED: Final = 130
+
+
+def main() -> int:
+    """Compare and print; the exit code says whether the comparison could be made, never how it came out."""
+    options = _options()
+    # Ends as Ctrl-C does: through every "finally".
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        root: Path = options.work_directory
+        for report in clear_abandoned(root):
+            _tell(f"cleared what run {report['run']} left")
+        profile = load_profile(DEFAULT_PROFILE)
+        require_disk(root, profile.free_disk + EMPTY_DEPLOYMENT_BYTES + COPIES * reckoned_bytes(options.sizes))
+        clock, redactor = Clock.start(), Redactor()
+        workspace = open_workspace(root, f"benchmark-{utc_now():%H%M%S}-{os.getpid()}", clock=clock, redactor=redactor)
+        try:
+            result = _compare(options, workspace, redactor, clock)
+        finally:
+            workspace.close()
+    except UsageProblem as problem:
+        _tell(str(problem))
+        return 4
+    except HarnessError as problem:
+        _tell(str(problem))
+        return 1
+    except KeyboardInterrupt:
+        _tell("interrupted: everything made was removed")
+        return INTERRUPTED
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    return 0
+
+
+def _compare(options: argparse.Namespace, workspace: Workspace, redactor: Redactor, clock: Clock) -> dict[str, Any]:
+    processes, directory = workspace.processes, workspace.directory
+    profile_file = _profile_file(directory, options.write_interval)
+    profile = load_profile(profile_file)
+    tools = find_postgres(processes, profile.postgres_directory)
+    ground = Ground(
+        profile=profile,
+        sizes=options.sizes,
+        processes=processes,
+        tools=tools,
+        unprivileged=find_unprivileged(processes, tools),
+        redactor=redactor,
+    )
+    load = [os.getloadavg()[0]]
+
+    def drill(name: str, scale: str) -> Any:
+        _tell(f"{name}: the drill …")
+        return run_drill(
+            processes, scale=scale, profile=profile_file, work_root=options.work_directory, directory=directory / name
+        )
+
+    # The first of all also warms the file cache and shows which flags the drill uses; it is not counted.
+    first = drill("warming up", "small")
+    if missing := flags_missing(first.commands, SCRIPT.read_text("utf-8")):
+        _tell(f"warning: the drill uses flags that {SCRIPT.name} does not: {'; '.join(missing)}")
+
+    def bare(name: str) -> Any:
+        _tell(f"{name}: the bare script …")
+        return run_bare(
+            ground, directory=_made(directory / f"{name} bare"), commands=first.commands, progress=_progress(options)
+        )
+
+    rounds = []
+    for number in range(1, options.rounds + 1):
+        name = f"round {number} of {options.rounds}"
+        # Whoever goes first takes turns, so that a machine that slows down slows both.
+        if number % 2:
+            drilled, script = drill(name, options.scale), bare(name)
+        else:
+            script, drilled = bare(name), drill(name, options.scale)
+        rounds.append(Round(drilled=drilled, bare=script))
+        load.append(os.getloadavg()[0])
+        took, other = drilled.stages["measured path"], script.stages["measured path"]
+        _tell(f"{name}: {format_duration(took)} and {format_duration(other)}, load {load[-1]:.2f}")
+    host = describe_host()
+    value = {"scale": options.scale, "rounds": options.rounds, "host": host, "load": load} | figures(rounds)
+    title = (
+        f"scale {options.scale}, {options.rounds} rounds, {host['processors']} processors, PostgreSQL {tools.version},"
+        f" load {min(load):.1f} to {max(load):.1f}, {format_duration(clock.now())}"
+    )
+    small = [first.peak_bytes] if options.sizes != SCALES["small"] else []
+    print(render(value, title=title, small_peak=small))
+    return value | {"small_peak_bytes": first.peak_bytes}
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    add = parser.add_argument
+    add("--scale", default="small", metavar="SIZE", help="as the drill's option of that name (default: %(default)s)")
+    add("--rounds", type=int, default=5, metavar="N", help="runs of each side, in turns (default: %(default)s)")
+    add("--json", type=Path, metavar="FILE", help="also write every figure there")
+    add("--write-interval", metavar="DURATION", help="of the ledger's writer, such as 2s: what its load costs")
+    add("--work-directory", type=Path, default=default_root(), metavar="DIR", help="where deployments are made")
+    options = parser.parse_args()
+    try:
+        options.sizes = _sizes(options.scale)
+        if options.write_interval is not None:
+            parse_duration(options.write_interval)
+    except ValueError as problem:
+        parser.error(str(problem))
+    if options.rounds < 1:
+        parser.error("--rounds: at least one")
+    options.work_directory = options.work_directory.resolve()
+    return options
+
+
+def _sizes(scale: str) -> Sizes:
+    return parse_scale(scale)
+
+
+def _profile_file(directory: Path, write_interval: str | None) -> Path:
+    """The default profile, with another rate of the ledger where one was asked for."""
+    load = f'\n[load]\ninterval = "{write_interval}"\n' if write_interval else ""
+    path = directory / "profile.toml"
+    path.write_text(DEFAULT_PROFILE.read_text("utf-8") + load, "utf-8")
+    return path
+
+
+def _made(path: Path) -> Path:
+    path.mkdir(mode=0o700)
+    return path
+
+
+def _progress(options: argparse.Namespace) -> Callable[[str, int, int], None]:
+    """Says on a terminal how far seeding is."""
+    if not sys.stderr.isatty():
+        return lambda what, done, of: None
+    return lambda what, done, of: print(f"\r  {what} {done:,} of {of:,}\033[K", end="\r", file=sys.stderr)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
