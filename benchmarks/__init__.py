@@ -1,1 +1,1 @@
-"""How fast the drill is, beside a bare shell script that does the same with the same tools; ratios, never a timed test."""
+"""The drill's speed beside a bare shell script's with the same tools, as ratios of one run, never as a timed test."""

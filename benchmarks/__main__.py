@@ -19,7 +19,7 @@ from benchmarks.table import figures, render
 from drills.plugin import COPIES, EMPTY_DEPLOYMENT_BYTES, reckoned_bytes
 from fixtures.postgres_tools import find_postgres, find_unprivileged
 from fixtures.profile import DEFAULT_PROFILE, load_profile
-from fixtures.refapp.scales import SCALES, Sizes, parse_scale
+from fixtures.refapp.scales import SCALES, parse_scale
 from fixtures.workspace import Workspace, clear_abandoned, default_root, open_workspace, require_disk
 from reports.records import Clock, HarnessError, Redactor, UsageProblem, format_duration, parse_duration, utc_now
 from reports.run import describe_host
@@ -87,7 +87,7 @@ def _compare(options: argparse.Namespace, workspace: Workspace, redactor: Redact
     def bare(name: str) -> Any:
         _tell(f"{name}: the bare script …")
         return run_bare(
-            ground, directory=_made(directory / f"{name} bare"), commands=first.commands, progress=_progress(options)
+            ground, directory=_made(directory / f"{name} bare"), commands=first.commands, progress=_progress()
         )
 
     rounds = []
@@ -123,7 +123,7 @@ def _options() -> argparse.Namespace:
     add("--work-directory", type=Path, default=default_root(), metavar="DIR", help="where deployments are made")
     options = parser.parse_args()
     try:
-        options.sizes = _sizes(options.scale)
+        options.sizes = parse_scale(options.scale)
         if options.write_interval is not None:
             parse_duration(options.write_interval)
     except ValueError as problem:
@@ -132,10 +132,6 @@ def _options() -> argparse.Namespace:
         parser.error("--rounds: at least one")
     options.work_directory = options.work_directory.resolve()
     return options
-
-
-def _sizes(scale: str) -> Sizes:
-    return parse_scale(scale)
 
 
 def _profile_file(directory: Path, write_interval: str | None) -> Path:
@@ -151,7 +147,7 @@ def _made(path: Path) -> Path:
     return path
 
 
-def _progress(options: argparse.Namespace) -> Callable[[str, int, int], None]:
+def _progress() -> Callable[[str, int, int], None]:
     """Says on a terminal how far seeding is."""
     if not sys.stderr.isatty():
         return lambda what, done, of: None

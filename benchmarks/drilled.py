@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -97,7 +98,7 @@ def read_times(events: Sequence[Mapping[str, Any]]) -> Drilled:
         if event["kind"] == "check"
     }
     begins = [struck, *(opened[phase] for phase in PATH), recovered]
-    lasts = [end - begin for begin, end in zip(begins, begins[1:], strict=False)]
+    lasts = [end - begin for begin, end in itertools.pairwise(begins)]
     return Drilled(
         stages={
             "back up": phases["back up"],

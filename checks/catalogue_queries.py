@@ -171,7 +171,8 @@ SELECT 'type' AS kind, format('%I.%I', n.nspname, t.typname) AS identity, t.typt
        CASE WHEN t.typtype = 'b' THEN concat_ws(' ', t.typinput, t.typoutput, t.typlen, t.typalign) END AS base_io
 FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace LEFT JOIN pg_class k ON k.oid = t.typrelid
 WHERE t.typisdefined AND t.typtype <> 'm' AND (t.typrelid = 0 OR k.relkind = 'c')
-  AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid) AND {user_object()} AND {free_of_extensions("pg_type", "t.oid")}
+  AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid)
+  AND {user_object()} AND {free_of_extensions("pg_type", "t.oid")}
 """
 
 STRUCTURE: Final = (

@@ -16,7 +16,7 @@ from typing import Final
 
 _LITERAL: Final = r"'(?:[^']|'')*'::[a-z][a-z ]*(?:\(\d+\))?"
 _CAST_ARRAY: Final = re.compile(rf"\(ARRAY\[({_LITERAL}(?:, {_LITERAL})*)\]\)::([a-z][a-z ]*)\[\]")
-_TOKEN: Final = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\s+|[()]|[^\s()'"]+""")
+_TOKEN: Final = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\s+|[()]|[^\s()'"]+|.""")
 
 _Node = str | list["_Node"]
 

@@ -21,7 +21,8 @@ Connect = Callable[[], "psycopg.Connection[Any]"]
 # What would change how a value reads as text, or end a long read. Every reader of this room runs under these.
 _SETTINGS = {
     "search_path": "",
-    "timezone": "UTC",
+    # The one zone that every PostgreSQL knows, also without time zone files.
+    "timezone": "GMT",
     "datestyle": "ISO, YMD",
     "intervalstyle": "postgres",
     "extra_float_digits": "1",

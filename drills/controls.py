@@ -15,7 +15,7 @@ import io
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +35,7 @@ from drills.verification import Compared, WhatWasHeld, ours, references
 from fixtures.backup_set import FILES, MANIFEST, BackupSet, check_manifest
 from fixtures.deployment import Deployment
 from fixtures.processes import CommandFailed
-from reports.records import Finding, Journal
+from reports.records import Finding, Journal, read_lines
 
 COPY: Final = "enprivacy_drill_copy"
 BESIDE: Final = "enprivacy_drill_beside"
@@ -43,6 +43,7 @@ SCRATCH_BUCKET: Final = "enprivacy-drill-copy"
 SAMPLE: Final = 4
 HEALTHY: Final = "healthy twin"
 HEALTHY_OBJECTS: Final = "healthy twin of the objects"
+HEALTHY_LEDGER: Final = "healthy twin of the ledger"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,10 +85,17 @@ def prove(
     expected: WhatWasHeld,
     compared: Compared,
     method: DatabaseMethod,
+    observed: Path,
+    account: Callable[[Iterable[Mapping[str, Any]]], list[Finding]],
     directory: Path,
     job: Job,
 ) -> None:
-    """Run every control that applies and journal each; what could not be broken here is journalled as not tested."""
+    """Run every control that applies and journal each; what could not be broken here is journalled as not tested.
+
+    Args:
+        observed: the ledger's writes as found after recovery.
+        account: what the ledger's accounting finds in such lines.
+    """
     started = journal.clock.now()
     with _database_copy(deployment), deployment.database.connect(COPY) as connection:
         bench = Bench(
@@ -105,7 +113,12 @@ def prove(
         )
         lanes = [
             [*_database_controls(bench)],
-            [*_object_controls(bench), *_configuration_controls(bench), *_artefact_controls(bench)],
+            [
+                *_object_controls(bench),
+                *_configuration_controls(bench),
+                *_artefact_controls(bench),
+                *_ledger_controls(observed, account),
+            ],
         ]
         # What breaks the database's copy goes one after the other; the rest touches nothing of it and runs beside.
         with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
@@ -493,3 +506,41 @@ def _restore_cut_dump(bench: Bench) -> Seen:
         finally:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
         return Seen(victim=victim.name, findings=findings)
+
+
+# The ledger's accounting.
+
+
+def _ledger_controls(
+    observed: Path, account: Callable[[Iterable[Mapping[str, Any]]], list[Finding]]
+) -> Iterator[Control]:
+    """Damage what was observed of the ledger's writes: the accounting must see each."""
+    lines = list(read_lines(observed))
+    victim = next((line for line in lines if line["channel"] == "row"), None)
+
+    def accounted(changed: Iterable[Mapping[str, Any]]) -> Seen:
+        return Seen(victim=victim["id"] if victim else "", findings=account(changed) if victim else ())
+
+    def replaced(**fields: str) -> list[Mapping[str, Any]]:
+        return [{**line, **fields} if line is victim else line for line in lines]
+
+    yield HEALTHY_LEDGER, "nothing", (), lambda: accounted(lines)
+    yield (
+        "early write lost",
+        "the first recovered write taken away",
+        ("WRITES-HOLE",),
+        lambda: accounted(line for line in lines if line is not victim),
+    )
+    yield "write altered", "another digest", ("WRITE-ALTERED",), lambda: accounted(replaced(sha256="0" * 64))
+    yield (
+        "write doubled",
+        "one write found twice",
+        ("WRITE-DUPLICATED",),
+        lambda: accounted([*lines, *(line for line in lines if line is victim)]),
+    )
+    yield (
+        "write invented",
+        "a write found that nobody attempted",
+        ("WRITE-PHANTOM",),
+        lambda: accounted([*lines, {"channel": "row", "id": "never-attempted", "sha256": "0" * 64}]),
+    )

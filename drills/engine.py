@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -59,6 +60,9 @@ class Record(Protocol):
 
     def relative(self, path: Path) -> str:
         """The path as the journal names it."""
+
+    def findings_if_observed(self, drill: str, observed: Iterable[Mapping[str, Any]]) -> list[Finding]:
+        """What the ledger's accounting finds had just these lines been observed."""
 
     def assess(self, drill: str) -> dict[str, Any]:
         """Figures and verdict of a drill that has ended."""
@@ -325,6 +329,8 @@ class Drill:
                 expected=self._expected,
                 compared=self._compared,
                 method=self.scenario.database,
+                observed=self._ledger.with_name("observed.jsonl"),
+                account=functools.partial(self.record.findings_if_observed, self.id),
                 directory=self.directory,
                 job=self._job(self.profile.restore_limit_ns, identity=self._identity),
             )

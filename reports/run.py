@@ -9,13 +9,15 @@ import re
 import secrets
 import shutil
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from reports import evidence
+from reports.accounting import account
 from reports.assessment import assess_one, assess_run
-from reports.records import Clock, HarnessError, Journal, Redactor, UsageProblem, read_lines, utc_now
+from reports.measures import last_of
+from reports.records import Clock, Finding, HarnessError, Journal, Redactor, UsageProblem, read_lines, utc_now
 
 INTERVAL_NOTE: Final = (
     "A recovery time is the end of the first successful probe; it lies between the start of the last failed probe and"
@@ -91,6 +93,21 @@ class Run:
         if drill not in self.drills():
             raise HarnessError(f"drill {drill}", seen="never opened in this run", remedy="write drill.opened first")
         return assess_one(self._events(), self.directory, drill)
+
+    def findings_if_observed(self, drill: str, observed: Iterable[Mapping[str, Any]]) -> list[Finding]:
+        """What the accounting of a drill's ledger finds had just these lines been observed after recovery.
+
+        Raises:
+            HarnessError: the drill has not been struck.
+        """
+        events = [event for event in self._events() if event.get("drill") == drill]
+        strike, proven = last_of(events, "strike"), last_of(events, "strike.proven")
+        if strike is None or proven is None:
+            raise HarnessError(
+                f"drill {drill}", seen="not struck yet", remedy="account for its ledger after the strike"
+            )
+        ledger = read_lines(self.drill_directory(drill) / "ledger.jsonl")
+        return list(account(ledger, observed, strike["at_ns"], gone_ns=proven["t"]).findings)
 
     def close(self, exit_code: int) -> dict[str, Any]:
         """Write ``run.closed``, then ``evidence.json``, and hand its content back. A second call changes nothing.

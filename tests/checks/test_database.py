@@ -150,7 +150,9 @@ def test_a_difference_is_found_with_its_code(model, held, change, code):
     assert code in {finding.code for finding in findings}
 
 
-@pytest.mark.parametrize("change", ["VACUUM FULL app.documents", "CLUSTER app.documents", "ANALYZE", "REINDEX TABLE app.base"])
+@pytest.mark.parametrize(
+    "change", ["VACUUM FULL app.documents", "CLUSTER app.documents", "ANALYZE", "REINDEX TABLE app.base"]
+)
 def test_what_only_moves_rows_is_silent(server, held, change):
     with server.connect("model") as connection:
         connection.execute(change)
@@ -159,7 +161,9 @@ def test_what_only_moves_rows_is_silent(server, held, change):
 
 def test_exchanging_a_cell_between_two_rows_is_found(model):
     # A sum of PostgreSQL's own record hashes does not see this: it is linear in the columns.
-    model.execute("CREATE TABLE public.swap AS SELECT i AS id, 'row ' || i AS name, i % 3 AS kind FROM generate_series(1, 50) i")
+    model.execute(
+        "CREATE TABLE public.swap AS SELECT i AS id, 'row ' || i AS name, i % 3 AS kind FROM generate_series(1, 50) i"
+    )
     before = fingerprint_on(model, key=KEY, tables=["public.swap"])
     for one in range(1, 50):
         model.execute("SAVEPOINT swap")
@@ -319,7 +323,7 @@ def test_a_sequence_may_stand_between_the_snapshot_and_the_end_of_the_dump(start
 def test_a_sequence_behind_its_column_is_found(database):
     with database() as writer:
         writer.execute("CREATE TABLE t (id serial PRIMARY KEY); INSERT INTO t SELECT FROM generate_series(1, 10)")
-        writer.execute("CREATE TABLE \"U\" (id int GENERATED ALWAYS AS IDENTITY); CREATE SEQUENCE loose")
+        writer.execute('CREATE TABLE "U" (id int GENERATED ALWAYS AS IDENTITY); CREATE SEQUENCE loose')
         writer.execute("CREATE TABLE v (id bigint DEFAULT nextval('loose')); INSERT INTO v VALUES (1)")
         with reading(database, snapshot=None) as connection:
             (finding,) = sequences_behind_columns(connection)
