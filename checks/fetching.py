@@ -32,7 +32,7 @@ class Answer:
         self.said = b""
         """The first bytes of the body, where it is not the object."""
         self.status = 0
-        self.complete = False
+        self.complete = self.kept = False
         self.parser = httptools.HttpResponseParser(self)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -54,6 +54,8 @@ class Answer:
     def on_message_complete(self) -> None:
         """The body is whole, by its announced length or its last chunk."""
         self.complete = True
+        # Asked any later, the parser has forgotten.
+        self.kept = self.parser.should_keep_alive()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,7 +113,7 @@ class Connections:
         except BaseException:
             connection.close()
             raise
-        if answer.parser.should_keep_alive():
+        if answer.kept:
             self.idle.append((connection, buffer))
         else:
             connection.close()

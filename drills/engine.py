@@ -5,77 +5,41 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-import httpx
 import pyrage
 
 from checks.configuration import digest_configuration
-from checks.database import Fingerprint, fingerprint
+from checks.database import fingerprint
 from checks.snapshot import HeldSnapshot, hold_snapshot, read_sequences
-from drills import controls, ledger, verification
+from drills import ledger, verification
 from drills.contract import Job
+from drills.controls.bench import Bench
+from drills.controls.prove import prove
+from drills.load import Load
 from drills.probe import Prober
+from drills.record import Record
 from drills.scenario import Scenario
 from fixtures.backup_set import BackupSet, check_manifest, sha256_of, write_manifest
-from fixtures.deployment import Deployment
-from fixtures.health import ask
+from fixtures.deployment import Deployment, Service
+from fixtures.health import await_health
 from fixtures.objectives import Objective
-from fixtures.processes import CommandFailed, Finished, Running, ended_within
+from fixtures.processes import CommandFailed, Finished
 from fixtures.profile import Profile
 from reports.records import (
     NANOSECONDS,
-    Clock,
     Failure,
     Finding,
     HarnessError,
-    Journal,
-    Redactor,
     Verdict,
     pause,
-    wait_until,
 )
 
 STORED: Final = "fingerprint.json"
-# What cannot be read again after the restore within this time is not coming back by itself.
-ACKNOWLEDGED_AGAIN_SECONDS: Final = 10.0
-
-
-class Record(Protocol):
-    """What the engine needs of a run's record."""
-
-    run_id: str
-    directory: Path
-    journal: Journal
-    clock: Clock
-    redactor: Redactor
-
-    def drill_directory(self, drill: str) -> Path:
-        """A directory for the drill's ledger."""
-
-    def relative(self, path: Path) -> str:
-        """The path as the journal names it."""
-
-    def findings_if_observed(self, drill: str, observed: Iterable[Mapping[str, Any]]) -> list[Finding]:
-        """What the ledger's accounting finds had just these lines been observed."""
-
-    def assess(self, drill: str) -> dict[str, Any]:
-        """Figures and verdict of a drill that has ended."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Expected:
-    """What the backup held: everything that the restored deployment is compared with."""
-
-    database: Fingerprint
-    sequences_until: Mapping[str, Any]
-    configuration: Mapping[str, str]
-    key: bytes = dataclasses.field(repr=False)
 
 
 class Drill:
@@ -108,13 +72,20 @@ class Drill:
         self._recipient = profile.age_recipient or str(identity.to_public())
         self._identity = record.redactor.learn(profile.age_identity or str(identity))
         self._held = contextlib.ExitStack()
-        self._writer: Running | None = None
         self._prober: Prober | None = None
-        self._expected: Expected | None = None
+        self._expected: verification.Expected | None = None
         self._restored: HeldSnapshot | None = None
         self._integrity: threading.Thread | None = None
         self._integrity_findings: list[Finding] = []
-        self._ledger = record.drill_directory(self.id) / "ledger.jsonl"
+        path = record.drill_directory(self.id) / "ledger.jsonl"
+        self._load = Load(
+            deployment=deployment,
+            journal=record.journal,
+            drill=self.id,
+            path=path,
+            relative=Path(record.relative(path)),
+            tag=record.run_id,
+        )
         self._open(scale)
 
     def _open(self, scale: Mapping[str, Any]) -> None:
@@ -154,20 +125,7 @@ class Drill:
     def start_load(self) -> None:
         """Start the ledger's writer, and see each channel acknowledge."""
         with self._phase("load"):
-            self.journal.write("ledger.opened", drill=self.id, path=self.record.relative(self._ledger))
-            self._writer = self.deployment.processes.start_module("ledger-writer", "drills.ledger", pipe_input=True)
-            assert self._writer.popen.stdin is not None
-            self._writer.popen.stdin.write(
-                ledger.writer_input(
-                    self.deployment.client_access(),
-                    run_id=self.record.run_id,
-                    path=self._ledger,
-                    clock=self.record.clock,
-                    interval_ns=self.profile.load_interval_ns,
-                )
-            )
-            self._writer.popen.stdin.flush()
-            self._await_acknowledgements(since=0)
+            self._load.start(clock=self.record.clock, interval_ns=self.profile.load_interval_ns)
             pause(self.profile.load_before_ns / NANOSECONDS, why="writes of all channels lie before the backup")
 
     def back_up(self) -> None:
@@ -189,7 +147,7 @@ class Drill:
                 seen["skew_ns"] = skew_ns
             with self._phase("fingerprint"):
                 key = secrets.token_bytes(32)
-                self._expected = Expected(
+                self._expected = verification.Expected(
                     database=fingerprint(self.deployment.database.connect, held=held, jobs=self.profile.jobs, key=key),
                     sequences_until=sequences_until,
                     configuration=digest_configuration(values, key),
@@ -299,11 +257,11 @@ class Drill:
         assert self._prober is not None and self._prober.success is not None
         assert self._expected is not None and self._restored is not None
         with self._phase("verify"):
-            self._await_acknowledgements(since=self._prober.success.ended_ns)
+            self._load.await_acknowledgements(since=self._prober.success.ended_ns)
             pause(self.profile.load_after_ns / NANOSECONDS, why="writes after recovery are accounted for too")
-            self._stop_load()
+            self._load.stop()
             self.deployment.await_quiet(seconds=30)
-            self._observe_ledger()
+            self._load.observe()
             self._compared = verification.verify_deployment(
                 deployment=self.deployment,
                 journal=self.journal,
@@ -321,18 +279,20 @@ class Drill:
         self._held.close()
         with self._phase("controls"):
             self.deployment.stop_services()
-            controls.prove(
-                deployment=self.deployment,
-                journal=self.journal,
-                drill=self.id,
-                backup=self.backup,
-                expected=self._expected,
-                compared=self._compared,
-                method=self.scenario.database,
-                observed=self._ledger.with_name("observed.jsonl"),
-                account=functools.partial(self.record.findings_if_observed, self.id),
-                directory=self.directory,
-                job=self._job(self.profile.restore_limit_ns, identity=self._identity),
+            prove(
+                Bench(
+                    deployment=self.deployment,
+                    journal=self.journal,
+                    drill=self.id,
+                    backup=self.backup,
+                    expected=self._expected,
+                    compared=self._compared,
+                    method=self.scenario.database,
+                    observed=self._load.observed,
+                    account=functools.partial(self.record.findings_if_observed, self.id),
+                    directory=self.directory,
+                    job=self._job(self.profile.restore_limit_ns, identity=self._identity),
+                )
             )
 
     def judge(self) -> None:
@@ -362,7 +322,7 @@ class Drill:
                 self.journal.write, "drill.closed", drill=self.id, outcome=self.outcome, error=self.problem[:2000]
             )
             steps.callback(self._held.close)
-            steps.callback(self._stop_load)
+            steps.callback(self._load.stop)
             if self._prober is not None:
                 steps.callback(self._prober.stop)
 
@@ -406,78 +366,19 @@ class Drill:
         self._integrity_findings = check_manifest(self.backup, contents_of=frozenset({"database", "configuration"}))
 
     def _await_health(self, wanted: Callable[[int], bool]) -> None:
-        """Ask every endpoint until each answers as wanted, and journal each change."""
-        seen: dict[tuple[str, str], int] = {}
-        with httpx.Client(timeout=2.0, trust_env=False) as client:
-
-            def all_as_wanted() -> bool:
-                for service in self.deployment.services:
-                    for endpoint in ("live", "ready"):
-                        status = ask(client, service, endpoint)
-                        if seen.get((service.name, endpoint)) != status:
-                            seen[service.name, endpoint] = status
-                            self.journal.write(
-                                "health",
-                                drill=self.id,
-                                service=service.name,
-                                endpoint=endpoint,
-                                status=status,
-                                at_ns=self.record.clock.now(),
-                            )
-                return all(wanted(status) for status in seen.values())
-
-            wait_until(
-                all_as_wanted,
-                seconds=self.profile.start_limit_ns / NANOSECONDS,
-                interval=0.02,
-                what="the services' health endpoints to turn",
+        def changed(service: Service, endpoint: str, status: int) -> None:
+            self.journal.write(
+                "health",
+                drill=self.id,
+                service=service.name,
+                endpoint=endpoint,
+                status=status,
+                at_ns=self.record.clock.now(),
             )
 
-    def _await_acknowledgements(self, *, since: int) -> None:
-        writer = self._writer
-        assert writer is not None
-
-        def all_acknowledged() -> bool:
-            if not writer.alive():
-                raise HarnessError(
-                    "the ledger's writer", seen="it ended", remedy=f"see {writer.errors.read_text()[-500:]}"
-                )
-            return ledger.channels_acknowledged_since(self._ledger, since) == set(ledger.CHANNELS)
-
-        wait_until(
-            all_acknowledged,
-            seconds=ACKNOWLEDGED_AGAIN_SECONDS,
-            interval=0.02,
-            what=f"an acknowledged write in each of {', '.join(ledger.CHANNELS)}",
-            remedy="see the ledger's failed lines and the services' logs",
+        await_health(
+            self.deployment.services, wanted, seconds=self.profile.start_limit_ns / NANOSECONDS, changed=changed
         )
-
-    def _stop_load(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is None:
-            return
-        assert writer.popen.stdin is not None
-        with contextlib.suppress(OSError):
-            writer.popen.stdin.close()
-        if not ended_within(writer.popen, 10):
-            writer.kill()
-        self.journal.write(
-            "ledger.closed",
-            drill=self.id,
-            path=self.record.relative(self._ledger),
-            sha256=sha256_of(self._ledger) if self._ledger.exists() else hashlib.sha256().hexdigest(),
-        )
-
-    def _observe_ledger(self) -> None:
-        application = self.deployment.application(timeout=10.0)
-        try:
-            path = verification.write_observed(
-                self._ledger.with_name("observed.jsonl"),
-                ledger.observe(self.deployment, application, self.record.run_id),
-            )
-        finally:
-            application.close()
-        self.journal.write("ledger.observed", drill=self.id, path=self.record.relative(path), sha256=sha256_of(path))
 
     def _journal_command(self, finished: Finished) -> None:
         self.journal.write(

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import pytest
 
-from drills.engine import Drill, Record
+from drills.engine import Drill
+from drills.record import Record
 from drills.registry import all_disasters, configuration_methods, database_methods, object_methods
 from drills.scenario import Scenario
 from fixtures.network import require_free_ports

@@ -6,16 +6,16 @@ import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 from checks.configuration import check_sealed, compare_configuration, digest_configuration
 from checks.database import Fingerprint, compare, fingerprint, sequences_behind_columns
 from checks.inventories import ObjectEntry, write_inventory
 from checks.objects import compare_inventories, take_inventory
 from checks.references import check_references
-from checks.snapshot import HeldSnapshot, reading
+from checks.snapshot import HeldSnapshot, SequencePosition, reading
 from drills.ledger import PREFIX
 from fixtures.backup_set import FILES, BackupSet
 from fixtures.deployment import Deployment
@@ -29,24 +29,14 @@ DESCRIPTIONS: Final = {
 OURS: Final = (f"{PREFIX}/",)
 
 
-class WhatWasHeld(Protocol):
-    """What the backup held, as the engine keeps it."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What the backup held: everything that the restored deployment is compared with."""
 
-    @property
-    def database(self) -> Fingerprint:
-        """The database's fingerprint in the backup's snapshot."""
-
-    @property
-    def sequences_until(self) -> Mapping[str, Any]:
-        """Where the sequences stood when the dump had ended."""
-
-    @property
-    def configuration(self) -> Mapping[str, str]:
-        """Keyed digests by name."""
-
-    @property
-    def key(self) -> bytes:
-        """The key of those digests."""
+    database: Fingerprint
+    sequences_until: Mapping[str, SequencePosition]
+    configuration: Mapping[str, str]
+    key: bytes = dataclasses.field(repr=False)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -98,7 +88,7 @@ def verify_deployment(
     journal: Journal,
     drill: str,
     backup: BackupSet,
-    expected: WhatWasHeld,
+    expected: Expected,
     restored: HeldSnapshot,
     directory: Path,
     jobs: int,
@@ -206,11 +196,3 @@ def objects_of(backup: BackupSet) -> Iterator[ObjectEntry]:
             entry = json.loads(line)
             if entry["path"].startswith(prefix):
                 yield ObjectEntry(key=entry["path"].removeprefix(prefix), size=entry["size"], sha256=entry["sha256"])
-
-
-def write_observed(path: Path, writes: Iterable[Mapping[str, str]]) -> Path:
-    """Write down what was found of the ledger's writes."""
-    with path.open("w", encoding="utf-8") as file:
-        for write in writes:
-            file.write(json.dumps(write, separators=(",", ":")) + "\n")
-    return path

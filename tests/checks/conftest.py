@@ -97,8 +97,8 @@ def store(processes, tmp_path_factory):
 
 @pytest.fixture
 def bucket(store):
-    """The client, and the empty bucket's directory."""
-    directory = store.directory / store.handle.bucket
-    yield store.handle.client(), directory
-    for path in sorted(directory.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
+    """The client and the bucket's directory. Write through the client: the server remembers directories it has read."""
+    client, name = store.handle.client(), store.handle.bucket
+    yield client, store.directory / name
+    for item in client.list_objects(name, recursive=True):
+        client.remove_object(name, item.object_name)

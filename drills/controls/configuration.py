@@ -1,0 +1,49 @@
+"""Breakages of the configuration: values taken out, changed, and a secret of the right form that seals nothing here."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator
+
+from checks.configuration import check_sealed, compare_configuration, digest_configuration
+from drills.controls.bench import Bench, Control, Seen
+
+
+def controls(bench: Bench) -> Iterator[Control]:
+    """Each way to break the configuration."""
+    values = bench.deployment.configuration()
+    last = max(values)
+    yield Control(
+        name="encryption secret wrong",
+        breaks="the column key replaced by another",
+        expects=("SECRET-USELESS",),
+        look=lambda: _wrong_secret(bench, values),
+    )
+    yield Control(
+        name="configuration variable lost",
+        breaks="a variable taken out",
+        expects=("CONFIGURATION-LOST",),
+        look=lambda: _changed(bench, {name: value for name, value in values.items() if name != last}, last),
+    )
+    yield Control(
+        name="configuration value altered",
+        breaks="a value changed",
+        expects=("CONFIGURATION-ALTERED",),
+        look=lambda: _changed(bench, values | {last: values[last] + "x"}, last),
+    )
+
+
+def _changed(bench: Bench, changed: dict[str, str], victim: str) -> Seen:
+    digests = digest_configuration(changed, bench.expected.key)
+    return Seen(victim=victim, findings=compare_configuration(bench.expected.configuration, digests))
+
+
+def _wrong_secret(bench: Bench, values: dict[str, str]) -> Seen:
+    secret = next((name for name in sorted(values) if "ENCRYPTION_KEY" in name), None)
+    if secret is None:
+        return Seen()
+    wrong = values | {secret: base64.b64encode(os.urandom(32)).decode()}
+    with bench.connect() as connection:
+        findings, counts = check_sealed(bench.deployment.sealed_values(connection, wrong))
+    return Seen(victim=secret if counts["tried"] else "", findings=findings)

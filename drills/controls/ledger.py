@@ -1,0 +1,35 @@
+"""Damage to what was observed of the ledger's writes: the accounting must see each."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from drills.controls.bench import Bench, Control, Seen
+from reports.records import read_lines
+
+
+def controls(bench: Bench) -> Iterator[Control]:
+    """The observation as it is, and each way to falsify it."""
+    lines = list(read_lines(bench.observed))
+    victim = next((line for line in lines if line["channel"] == "row"), None)
+
+    def accounted(changed: Iterable[Mapping[str, Any]]) -> Seen:
+        if victim is None:
+            return Seen()
+        return Seen(victim=victim["id"], findings=bench.account(changed))
+
+    altered = [{**line, "sha256": "0" * 64} if line is victim else line for line in lines]
+    invented = {"channel": "row", "id": "never-attempted", "sha256": "0" * 64}
+    for name, breaks, code, changed in (
+        ("healthy twin of the ledger", "nothing", None, lines),
+        ("early write lost", "the first recovered write taken away", "WRITES-HOLE",
+         [line for line in lines if line is not victim]),
+        ("write altered", "another digest", "WRITE-ALTERED", altered),
+        ("write doubled", "one write found twice", "WRITE-DUPLICATED", [*lines, *([victim] if victim else [])]),
+        ("write invented", "a write found that nobody attempted", "WRITE-PHANTOM", [*lines, invented]),
+    ):  # fmt: skip
+        yield Control(
+            name=name, breaks=breaks, expects=(code,) if code else (), look=functools.partial(accounted, changed)
+        )

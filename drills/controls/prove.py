@@ -1,0 +1,128 @@
+"""Runs every control and journals what it saw."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from checks.database import fingerprint
+from drills.controls import artefacts, configuration, database, ledger, objects
+from drills.controls.bench import COPY, Bench, Control, Copy, Seen
+from fixtures.deployment import Deployment
+
+
+def prove(bench: Bench) -> None:
+    """Run every control that applies and journal each; what could not be broken here is journalled as not tested."""
+    started = bench.journal.clock.now()
+    with _database_copy(bench.deployment), bench.connect() as connection:
+        twin = fingerprint(bench.connect, held=None, jobs=bench.job.jobs, key=bench.expected.key)
+        lanes = [
+            [*database.controls(bench, Copy(connection=connection, twin=twin))],
+            [
+                *objects.controls(bench),
+                *configuration.controls(bench),
+                *artefacts.controls(bench),
+                *ledger.controls(bench),
+            ],
+        ]
+        # What breaks the database's copy goes one after the other; the rest touches nothing of it and runs beside.
+        with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
+            untested = [name for names in pool.map(functools.partial(_run_all, bench), lanes) for name in names]
+    bench.journal.write(
+        "check",
+        drill=bench.drill,
+        check="controls that apply",
+        started_ns=started,
+        ended_ns=bench.journal.clock.now(),
+        looked_at={"controls": sum(len(lane) for lane in lanes)},
+        findings=[],
+        error="",
+        not_tested=[
+            {"what": f"control {name}", "reason": "nothing of that kind is here to break"} for name in untested
+        ],
+    )
+
+
+def _run_all(bench: Bench, controls: Sequence[Control]) -> list[str]:
+    """Run controls one after the other; the names of those that found nothing to break."""
+    return [control.name for control in controls if not _run(bench, control)]
+
+
+def _run(bench: Bench, control: Control) -> bool:
+    """Run one control and journal it; whether there was something to break."""
+    started, error, seen = bench.journal.clock.now(), "", Seen()
+    try:
+        seen = control.look()
+    except Exception as problem:
+        # A control that breaks has proved nothing, whatever broke it.
+        error = f"{type(problem).__name__}: {problem}"
+    if not seen.victim and not error:
+        return False
+    codes = sorted({finding.code for finding in seen.findings if finding.kind.severity == "failure"})
+    caught = not error and (bool(set(codes) & set(control.expects)) if control.expects else not codes)
+    bench.journal.write(
+        "control",
+        drill=bench.drill,
+        control=control.name,
+        breaks=f"{control.breaks}: {seen.victim}"[:500] if seen.victim else control.breaks,
+        expects=list(control.expects),
+        saw=codes,
+        caught=caught,
+        error=error[:2000],
+        started_ns=started,
+        ended_ns=bench.journal.clock.now(),
+    )
+    return True
+
+
+@contextlib.contextmanager
+def _database_copy(deployment: Deployment) -> Iterator[None]:
+    """A copy of the restored database, with the settings, privileges and comment that a template does not pass on."""
+    database = deployment.database
+    copy, original = sql.Identifier(COPY), sql.Identifier(database.name)
+    with database.connect("postgres") as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
+            (database.name,),
+        )
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy").format(
+                copy, original, sql.Identifier(_owner(connection, database.name))
+            )
+        )
+        try:
+            names = {"copy": COPY, "original": database.name}
+            connection.execute(
+                "UPDATE pg_database c SET datacl = o.datacl, datconnlimit = o.datconnlimit FROM pg_database o"
+                " WHERE c.datname = %(copy)s AND o.datname = %(original)s",
+                names,
+            )
+            connection.execute(
+                "INSERT INTO pg_db_role_setting (setdatabase, setrole, setconfig)"
+                " SELECT c.oid, s.setrole, s.setconfig FROM pg_db_role_setting s"
+                " JOIN pg_database o ON o.oid = s.setdatabase AND o.datname = %(original)s"
+                " JOIN pg_database c ON c.datname = %(copy)s",
+                names,
+            )
+            connection.execute(
+                "INSERT INTO pg_shdescription (objoid, classoid, description)"
+                " SELECT c.oid, s.classoid, s.description FROM pg_shdescription s"
+                " JOIN pg_database o ON o.oid = s.objoid AND o.datname = %(original)s"
+                " JOIN pg_database c ON c.datname = %(copy)s WHERE s.classoid = 'pg_database'::regclass",
+                names,
+            )
+            yield
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(copy))
+
+
+def _owner(connection: psycopg.Connection[Any], name: str) -> str:
+    row = connection.execute("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (name,)).fetchone()
+    assert row is not None
+    return str(row[0])
