@@ -101,18 +101,32 @@ def _record(config: pytest.Config) -> Record:
     return record
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End every process of the run and remove its work directory."""
-    if workspace := session.config.stash.get(WORKSPACE, None):
-        del session.config.stash[WORKSPACE]
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """Leave nothing of a session that ended before its fixtures were set up; after their teardown there is nothing."""
+    try:
+        return (yield)
+    finally:
+        _close(session.config)
+
+
+def _close(config: pytest.Config) -> None:
+    """End every process of the run and remove its work directory. Does nothing the second time."""
+    if workspace := config.stash.get(WORKSPACE, None):
+        del config.stash[WORKSPACE]
         workspace.close()
 
 
+@pytest.fixture(scope="session")
+def ground(pytestconfig: pytest.Config) -> Iterator[Ground]:
+    """What every drill stands on, gone once the last has been torn down, also where an interrupt ended it."""
+    yield pytestconfig.stash[GROUND]
+    _close(pytestconfig)
+
+
 @pytest.fixture
-def drill(scenario: Scenario, run: Record, pytestconfig: pytest.Config) -> Iterator[Drill]:
+def drill(scenario: Scenario, run: Record, ground: Ground, pytestconfig: pytest.Config) -> Iterator[Drill]:
     """The drill of a scenario on a deployment of its own, ended whatever happens."""
-    ground = pytestconfig.stash[GROUND]
     profile: Profile = pytestconfig.stash[PROFILE]
     sizes: Sizes = pytestconfig.stash[SIZES]
     directory = ground.workspace.directory / scenario.id
