@@ -7,14 +7,11 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.bare import SCRIPT, Ground, run_bare
-from benchmarks.drilled import run_drill
-from benchmarks.sameness import flags_missing
-from benchmarks.stages import Round
+from benchmarks.bare import Ground
+from benchmarks.comparison import Comparison
 from benchmarks.table import figures, render
 from drills.plugin import COPIES, EMPTY_DEPLOYMENT_BYTES, reckoned_bytes
 from fixtures.postgres_tools import find_postgres, find_unprivileged
@@ -55,7 +52,7 @@ def main() -> int:
         return INTERRUPTED
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    return 0
+    return 1 if result["broken"] else 0
 
 
 def _compare(options: argparse.Namespace, workspace: Workspace, redactor: Redactor, clock: Clock) -> dict[str, Any]:
@@ -71,42 +68,23 @@ def _compare(options: argparse.Namespace, workspace: Workspace, redactor: Redact
         unprivileged=find_unprivileged(processes, tools),
         redactor=redactor,
     )
-    load = [os.getloadavg()[0]]
-
-    def drill(name: str, scale: str) -> Any:
-        _tell(f"{name}: the drill …")
-        return run_drill(
-            processes, scale=scale, profile=profile_file, work_root=options.work_directory, directory=directory / name
-        )
-
-    # The first of all also warms the file cache and shows which flags the drill uses; it is not counted.
-    first = drill("warming up", "small")
-    if missing := flags_missing(first.commands, SCRIPT.read_text("utf-8")):
-        _tell(f"warning: the drill uses flags that {SCRIPT.name} does not: {'; '.join(missing)}")
-
-    def bare(name: str) -> Any:
-        _tell(f"{name}: the bare script …")
-        return run_bare(
-            ground, directory=_made(directory / f"{name} bare"), commands=first.commands, progress=_progress()
-        )
-
-    rounds = []
-    for number in range(1, options.rounds + 1):
-        name = f"round {number} of {options.rounds}"
-        # Whoever goes first takes turns, so that a machine that slows down slows both.
-        if number % 2:
-            drilled, script = drill(name, options.scale), bare(name)
-        else:
-            script, drilled = bare(name), drill(name, options.scale)
-        rounds.append(Round(drilled=drilled, bare=script))
-        load.append(os.getloadavg()[0])
-        took, other = drilled.stages["measured path"], script.stages["measured path"]
-        _tell(f"{name}: {format_duration(took)} and {format_duration(other)}, load {load[-1]:.2f}")
+    comparison = Comparison(
+        ground=ground,
+        workspace=workspace,
+        profile_file=profile_file,
+        work_root=options.work_directory,
+        scale=options.scale,
+        tell=_tell,
+    )
+    first = comparison.warm_up()
+    comparison.run(options.rounds)
+    rounds, busy = comparison.rounds, comparison.busy_percent
     host = describe_host()
-    value = {"scale": options.scale, "rounds": options.rounds, "host": host, "load": load} | figures(rounds)
+    value = {"scale": options.scale, "rounds": len(rounds), "broken": comparison.broken, "host": host}
+    value |= {"busy_percent": busy} | figures(rounds)
     title = (
-        f"scale {options.scale}, {options.rounds} rounds, {host['processors']} processors, PostgreSQL {tools.version},"
-        f" load {min(load):.1f} to {max(load):.1f}, {format_duration(clock.now())}"
+        f"scale {options.scale}, {len(rounds)} rounds ({comparison.broken} broken), {host['processors']} processors, PostgreSQL {tools.version},"
+        f" {min(busy):.0f} to {max(busy):.0f} % busy beforehand, {format_duration(clock.now())}"
     )
     small = [first.peak_bytes] if options.sizes != SCALES["small"] else []
     print(render(value, title=title, small_peak=small))
@@ -145,13 +123,6 @@ def _profile_file(directory: Path, write_interval: str | None) -> Path:
 def _made(path: Path) -> Path:
     path.mkdir(mode=0o700)
     return path
-
-
-def _progress() -> Callable[[str, int, int], None]:
-    """Says on a terminal how far seeding is."""
-    if not sys.stderr.isatty():
-        return lambda what, done, of: None
-    return lambda what, done, of: print(f"\r  {what} {done:,} of {of:,}\033[K", end="\r", file=sys.stderr)
 
 
 def _tell(text: str) -> None:

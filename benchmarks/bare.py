@@ -6,14 +6,14 @@ import dataclasses
 import shutil
 import sys
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pyrage
 
 from benchmarks.sameness import compression_of
-from benchmarks.stages import Bare
+from benchmarks.stages import Bare, Drilled
 from fixtures.postgres_tools import PostgresTools, Unprivileged
 from fixtures.processes import Processes
 from fixtures.profile import Profile
@@ -46,13 +46,13 @@ def run_bare(
     ground: Ground,
     *,
     directory: Path,
-    commands: Sequence[Sequence[str]],
+    like: Drilled,
     progress: Callable[[str, int, int], None],
 ) -> Bare:
     """Make and seed a deployment in a new directory, have the script lose and restore it, and remove all of it.
 
     Args:
-        commands: those of the drill just run; the dump is compressed as there.
+        like: a drill at this scale; the dump is compressed as there, and as much time lies between backup and loss.
 
     Raises:
         HarnessError: the deployment or the script broke, or the wall clock was set meanwhile.
@@ -73,7 +73,7 @@ def run_bare(
         finished = ground.processes.run(
             ["/bin/sh", SCRIPT],
             timeout=(ground.profile.backup_limit_ns + ground.profile.restore_limit_ns) / NANOSECONDS,
-            env=_environment(ground, deployment, directory, compression_of(commands)),
+            env=_environment(ground, deployment, directory, like),
         )
         return read_stages(finished.output.read_text(), elapsed_ns=finished.ended_ns - finished.started_ns)
     finally:
@@ -104,7 +104,7 @@ def read_stages(output: str, *, elapsed_ns: int) -> Bare:
     return Bare(stages=stages, check_objects_ns=check_ns)
 
 
-def _environment(ground: Ground, deployment: EmbeddedDeployment, directory: Path, compression: str) -> dict[str, str]:
+def _environment(ground: Ground, deployment: EmbeddedDeployment, directory: Path, like: Drilled) -> dict[str, str]:
     """Everything that the script is told."""
     database, objects, logs = deployment.database, deployment.objects, ground.processes.logs
     alive = {running.name: running for running in ground.processes.services if running.alive()}
@@ -134,7 +134,8 @@ def _environment(ground: Ground, deployment: EmbeddedDeployment, directory: Path
         "BIN": str(database.tools.directory),
         "UNPRIVILEGED": " ".join(ground.unprivileged.prefix),
         "OWNER": "" if ground.unprivileged.owner is None else str(ground.unprivileged.owner),
-        "COMPRESSION": compression,
+        "COMPRESSION": compression_of(like.commands),
+        "PAUSE": f"{like.pause_ns / NANOSECONDS:.3f}",
         "JOBS": str(ground.profile.jobs),
         "RCLONE": str(find_rclone()),
         "OBJECTS": str(deployment.directory / "objects"),

@@ -42,7 +42,7 @@ age encrypt "$BACKUP/roles.sql" "$BACKUP/environment"
 rm "$BACKUP/roles.sql" "$BACKUP/environment"
 part "encrypt"
 stage "back up"
-sync # the drill fingerprints and waits here, while the system writes the backup out
+sleep "$PAUSE" # as long as the drill fingerprints and waits here, while the system writes the backup out
 began=$(now)
 
 # Lose everything. PostgreSQL's children lead sessions of their own; its shared memory segment outlives it.

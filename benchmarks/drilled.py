@@ -109,6 +109,7 @@ def read_times(events: Sequence[Mapping[str, Any]]) -> Drilled:
             "measured path": phases["back up"] + recovered - struck,
         },
         whole_run_ns=0,
+        pause_ns=struck - closed["back up"],
         dump_ns=spent("pg_dump"),
         verify_database_ns=checks["database"],
         verify_objects_ns=checks["objects"],

@@ -37,11 +37,13 @@ class Bare:
 class Drilled:
     """One run of the drill, in nanoseconds: each stage of ``STAGES``, and what the drill does beside them.
 
-    ``peak_bytes`` is the largest resident size of the drill's own process, without the servers and tools it started.
+    ``pause_ns`` lies between the end of the backup and the strike, off the measured path. ``peak_bytes`` is the
+    largest resident size of the drill's own process, without the servers and tools it started.
     """
 
     stages: Mapping[str, int]
     whole_run_ns: int
+    pause_ns: int
     dump_ns: int
     verify_database_ns: int
     verify_objects_ns: int

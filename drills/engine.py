@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import pyrage
-
 from checks.configuration import digest_configuration
 from checks.database import fingerprint
 from checks.snapshot import HeldSnapshot, hold_snapshot, read_sequences
@@ -20,6 +18,7 @@ from drills import ledger, verification
 from drills.contract import Job
 from drills.controls.bench import Bench
 from drills.controls.prove import prove
+from drills.keys import KeyPair
 from drills.load import Load
 from drills.probe import Prober
 from drills.record import Record
@@ -47,6 +46,7 @@ class Drill:
 
     Args:
         directory: for backups and scratch files; inside the run's work directory.
+        keys: what the backup is encrypted to, and what opens it.
         objectives: ``rto`` and ``rpo``, as in force.
         progress: told what is being done, how much of it is done, and of how much.
     """
@@ -59,6 +59,7 @@ class Drill:
         profile: Profile,
         record: Record,
         directory: Path,
+        keys: KeyPair,
         objectives: Mapping[str, Objective],
         scale: Mapping[str, Any],
         progress: Callable[[str, int, int], None] = lambda what, done, of: None,
@@ -68,9 +69,8 @@ class Drill:
         self.id, self.journal = scenario.id, record.journal
         self.backup = BackupSet(directory=directory / "backups" / "1", apart=directory / "backups-apart" / "1")
         self.outcome, self.problem = "error", "the drill did not come to its end"
-        identity = pyrage.x25519.Identity.generate()
-        self._recipient = profile.age_recipient or str(identity.to_public())
-        self._identity = record.redactor.learn(profile.age_identity or str(identity))
+        self._keys = keys
+        record.redactor.learn(keys.identity)
         self._held = contextlib.ExitStack()
         self._prober: Prober | None = None
         self._expected: verification.Expected | None = None
@@ -161,7 +161,7 @@ class Drill:
                         "run": self.record.run_id,
                         "tools": self.deployment.versions(),
                         "snapshot": {"name": held.name, "wal_lsn": held.wal_lsn, "database_time": held.database_time},
-                        "recipient": self._recipient,
+                        "recipient": self._keys.recipient,
                     },
                 )
         self.journal.write(
@@ -227,7 +227,7 @@ class Drill:
                 check.findings = self._integrity_findings
             if self._integrity_findings:
                 raise Failure(f"{self._integrity_findings[0].code}: {self._integrity_findings[0].seen}")
-        job = self._job(self.profile.restore_limit_ns, identity=self._identity)
+        job = self._job(self.profile.restore_limit_ns, identity=self._keys.identity)
         with self._restoring("configuration"):
             values = self.scenario.configuration.restore(self.backup.place("configuration"), job)
             self.deployment.write_configuration(values)
@@ -291,7 +291,7 @@ class Drill:
                     observed=self._load.observed,
                     account=functools.partial(self.record.findings_if_observed, self.id),
                     directory=self.directory,
-                    job=self._job(self.profile.restore_limit_ns, identity=self._identity),
+                    job=self._job(self.profile.restore_limit_ns, identity=self._keys.identity),
                 )
             )
 
@@ -357,7 +357,7 @@ class Drill:
             processes=self.deployment.processes,
             jobs=self.profile.jobs,
             seconds=limit_ns / NANOSECONDS,
-            recipient=self._recipient,
+            recipient=self._keys.recipient,
             snapshot=snapshot,
             identity=identity,
         )

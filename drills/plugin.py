@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 
 from drills.engine import Drill
+from drills.keys import KeyPair, key_pair
 from drills.record import Record
 from drills.registry import all_disasters, configuration_methods, database_methods, object_methods
 from drills.scenario import Scenario
@@ -36,6 +37,7 @@ class Ground:
     workspace: Workspace
     tools: PostgresTools
     unprivileged: Unprivileged
+    keys: KeyPair
 
 
 GROUND: Final = pytest.StashKey[Ground]()
@@ -79,12 +81,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         require_disk(root, profile.free_disk + EMPTY_DEPLOYMENT_BYTES + COPIES * reckoned_bytes(sizes))
         require_free_ports(profile.named_ports())
         find_rclone()
+        keys = key_pair(profile)
         record = _record(config)
         workspace = open_workspace(root, record.run_id, clock=record.clock, redactor=record.redactor)
         config.stash[WORKSPACE] = workspace
         tools = find_postgres(workspace.processes, profile.postgres_directory)
         unprivileged = find_unprivileged(workspace.processes, tools)
-        config.stash[GROUND] = Ground(workspace=workspace, tools=tools, unprivileged=unprivileged)
+        config.stash[GROUND] = Ground(workspace=workspace, tools=tools, unprivileged=unprivileged, keys=keys)
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from None
 
@@ -146,6 +149,7 @@ def drill(scenario: Scenario, run: Record, ground: Ground, pytestconfig: pytest.
         profile=profile,
         record=run,
         directory=directory,
+        keys=ground.keys,
         objectives=pytestconfig.stash[OBJECTIVES],
         scale=dataclasses.asdict(sizes),
         progress=_progress(pytestconfig),

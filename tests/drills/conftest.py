@@ -1,4 +1,6 @@
 import contextlib
+import hashlib
+import http.server
 import json
 import os
 import shutil
@@ -6,12 +8,15 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
-from reports.records import wait_until
+from fixtures.network import free_ports
+from reports.records import Clock, Journal, Redactor, monotonic_ns, pause, wait_until
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
@@ -90,7 +95,7 @@ class Killed:
     def at(self, phase, number):
         popen = self.suite.start()
         try:
-            wait_until(lambda: self._reached(popen, phase), seconds=120, interval=0.005, what=f"the phase {phase}")
+            wait_until(lambda: self._reached(popen, phase), seconds=120, interval=0.02, what=f"the phase {phase}")
             self._take_stock()
             popen.send_signal(number)
             return popen.wait(timeout=60)
@@ -105,7 +110,9 @@ class Killed:
 
     def remains(self):
         """What is left of the run: processes, shared memory, directories."""
-        alive = [process for process in {*self.processes, *self._of_the_run()} if runs(process)]
+        alive = [process for process in self.processes if runs(process)]
+        if not alive and not self.directory.exists():  # only now: looking at every process of the machine takes a while
+            alive = [process for process in self._of_the_run() if runs(process)]
         segments = self.segments & {line.split()[1] for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]}
         files = [path for path in self.mapped if Path(path).exists()]
         return [*alive, *segments, *files, *([self.directory] if self.directory.exists() else [])]
@@ -151,3 +158,76 @@ def runs(process):
 @pytest.fixture
 def killed(suite):
     return Killed(suite)
+
+
+# Instruments: a target that is switched off and on at known instants, and how much the machine itself lags meanwhile.
+
+
+class Target:
+    """A real HTTP server on the loopback address that keeps what it acknowledged; off, nothing listens there."""
+
+    def __init__(self):
+        (self.port,) = free_ports(1)
+        self.url, self.kept, self.lock = f"http://127.0.0.1:{self.port}/", {}, threading.Lock()
+        self._server = None
+
+    def on(self):
+        target = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                with target.lock:
+                    target.kept[self.path.strip("/")] = hashlib.sha256(body).hexdigest()
+                self.send_response(201)
+                self.end_headers()
+
+            def log_message(self, *words):
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.005})
+        self._thread.start()
+
+    def off(self):
+        if self._server:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+            self._server = None
+
+    def send(self, n, identity, text):
+        httpx.post(self.url + identity, content=text.encode(), timeout=2, trust_env=False).raise_for_status()
+
+
+@pytest.fixture
+def target():
+    target = Target()
+    target.on()
+    yield target
+    target.off()
+
+
+@pytest.fixture
+def journal(tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl", clock=Clock.start(), redactor=Redactor())
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def worst_stall():
+    """Nanoseconds by which a thread that only sleeps was woken too late at worst: no instrument can do better."""
+    stop, worst = threading.Event(), [0]
+
+    def sleep():
+        while not stop.is_set():
+            due = monotonic_ns() + 5_000_000
+            pause(0.005, why="to see how late it ends")
+            worst[0] = max(worst[0], monotonic_ns() - due)
+
+    thread = threading.Thread(target=sleep)
+    thread.start()
+    yield lambda: worst[0]
+    stop.set()
+    thread.join()

@@ -1,0 +1,155 @@
+"""The prober as an instrument: held against outages whose length the test knows, of a server that it switches."""
+
+import httpx
+import pytest
+
+from drills.probe import Prober
+from fixtures.refapp.client import ApplicationError
+from reports.accounting import Outage
+from reports.measures import recovery_time
+from reports.records import NANOSECONDS, pause, read_journal
+
+MS = 1_000_000
+DRILL = "a-drill"
+UNFELT = Outage(last_before_ns=None, first_after_ns=None, outage_ns=None)
+
+
+class Caller:
+    """One business transaction: a request that the target acknowledges."""
+
+    def __init__(self, target, problem=None):
+        self.target, self.problem, self.closed = target, problem, False
+
+    def transact(self, name, content, *, deadline_ns):
+        if self.problem is not None:
+            raise self.problem
+        self.target.send(0, name, content.decode())
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def prober(target, journal):
+    made = []
+
+    def make(*, interval_ns=20 * MS, problem=None):
+        made.append(Prober(Caller(target, problem), journal=journal, drill=DRILL, prefix="probe/",
+                           interval_ns=interval_ns, limit_ns=5000 * MS))  # fmt: skip
+        return made[0]
+
+    yield make
+    for each in made:
+        each.stop()
+
+
+def probes(journal):
+    return [event for event in read_journal(journal.path) if event["kind"] == "probe"]
+
+
+@pytest.mark.parametrize("interval", [20 * MS, 50 * MS], ids=["20ms", "50ms"])
+@pytest.mark.parametrize("seconds", [0.2, 0.6, 1.5])
+def test_the_recovery_time_is_that_of_the_known_outage(target, journal, prober, worst_stall, interval, seconds):
+    now = journal.clock.now
+    strike = now()
+    target.off()
+    instrument = prober(interval_ns=interval)
+    instrument.start()
+    pause(seconds, why="the outage of known length")
+    earliest = now() - strike
+    target.on()
+    latest = now() - strike
+    assert instrument.await_success(seconds=60)
+    measured = recovery_time(read_journal(journal.path), strike, UNFELT)
+    # The true instant lies in the measured interval, always.
+    assert measured["lower_ns"] <= latest
+    assert measured["upper_ns"] >= earliest
+    # The figure is right to 50 ms or 1 %, beside the probe's interval, its own transaction, and the machine's own lag.
+    own = sum(probe["ended_ns"] - probe["started_ns"] for probe in (measured["last_failed_probe"],
+                                                                    measured["first_successful_probe"]))  # fmt: skip
+    explained = interval + own + worst_stall()
+    assert measured["achieved_ns"] - latest <= max(50 * MS, latest // 100) + explained
+
+
+@pytest.mark.parametrize("failures", [0, 1, 5])
+def test_first_failed_last_failed_and_first_successful_are_written(target, journal, prober, failures):
+    instrument = prober()
+    broken = ApplicationError("upload: 503")
+    answers = iter([broken] * failures)
+    original = instrument._application.transact
+
+    def transact(name, content, *, deadline_ns):
+        if problem := next(answers, None):
+            raise problem
+        original(name, content, deadline_ns=deadline_ns)
+
+    instrument._application.transact = transact
+    instrument.start()
+    assert instrument.await_success(seconds=60)
+    written = probes(journal)
+    assert [probe["outcome"] for probe in written] == ["failed"] * min(failures, 2) + ["succeeded"]
+    assert [probe["failed_before"] for probe in written] == sorted({0, max(failures - 1, 0), failures})
+    assert all(probe["drill"] == DRILL and probe["started_ns"] <= probe["ended_ns"] for probe in written)
+
+
+@pytest.mark.parametrize(
+    ("problem", "step", "seen"),
+    [
+        (ApplicationError("process: document 7 is failed"), "process", "ApplicationError: document 7 is failed"),
+        (httpx.ConnectError("refused"), "connect", "ConnectError: refused"),
+        (httpx.ReadTimeout("too slow"), "connect", "ReadTimeout: too slow"),
+    ],
+)
+def test_a_failed_probe_names_the_step_and_what_was_seen(journal, prober, problem, step, seen):
+    instrument = prober(problem=problem)
+    instrument.start()
+    assert not instrument.await_success(seconds=0.1)
+    instrument.stop()
+    first = probes(journal)[0]
+    assert (first["outcome"], first["step"], first["seen"]) == ("failed", step, seen)
+
+
+def test_a_prober_stopped_before_any_success_has_written_its_last_failure(target, journal, prober):
+    target.off()
+    instrument = prober(interval_ns=5 * MS)
+    instrument.start()
+    pause(0.2, why="several probes fail")
+    instrument.stop()
+    first, last = probes(journal)
+    assert (first["failed_before"], last["outcome"]) == (0, "failed")
+    assert last["failed_before"] == instrument.last_failed.failed_before > 0
+
+
+def test_probes_keep_their_interval(target, journal, prober):
+    target.off()
+    instrument = prober(interval_ns=50 * MS)
+    started = journal.clock.now()
+    instrument.start()
+    pause(0.5, why="several probes fail")
+    instrument.stop()
+    elapsed = journal.clock.now() - started
+    assert instrument.last_failed.failed_before <= elapsed // (50 * MS)
+
+
+def test_after_its_success_it_asks_no_more(target, prober):
+    instrument = prober(interval_ns=1 * MS)
+    instrument.start()
+    assert instrument.await_success(seconds=60)
+    pause(0.05, why="it would ask again")
+    assert list(target.kept) == ["probe/0"]
+
+
+def test_stopping_closes_the_client_also_when_it_never_began(prober):
+    instrument = prober()
+    instrument.stop()
+    assert instrument._application.closed
+    assert instrument.success is None
+
+
+def test_a_success_is_dated_by_the_runs_clock(target, journal, prober):
+    before = journal.clock.now()
+    instrument = prober()
+    instrument.start()
+    assert instrument.await_success(seconds=60)
+    assert before <= instrument.success.started_ns <= instrument.success.ended_ns <= journal.clock.now()
+    assert instrument.success.ended_ns < 3600 * NANOSECONDS
