@@ -83,8 +83,9 @@ def _compare(options: argparse.Namespace, workspace: Workspace, redactor: Redact
     value = {"scale": options.scale, "rounds": len(rounds), "broken": comparison.broken, "host": host}
     value |= {"busy_percent": busy} | figures(rounds)
     title = (
-        f"scale {options.scale}, {len(rounds)} rounds ({comparison.broken} broken), {host['processors']} processors, PostgreSQL {tools.version},"
-        f" {min(busy):.0f} to {max(busy):.0f} % busy beforehand, {format_duration(clock.now())}"
+        f"scale {options.scale}, {len(rounds)} rounds ({comparison.broken} broken), {host['processors']} processors,"
+        f" PostgreSQL {tools.version}, {min(busy):.0f} to {max(busy):.0f} % busy beforehand,"
+        f" {format_duration(clock.now())}"
     )
     small = [first.peak_bytes] if options.sizes != SCALES["small"] else []
     print(render(value, title=title, small_peak=small))

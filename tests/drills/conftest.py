@@ -20,6 +20,7 @@ from reports.records import Clock, Journal, Redactor, monotonic_ns, pause, wait_
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
+LITTLE = "--scale=documents=4,database=64KiB"
 SCENARIO = "single-node-pg_dump-rclone-total_loss"
 DROP = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--bounding-set=-all", "--")
 
@@ -93,7 +94,7 @@ class Killed:
         self.suite, self.segments, self.mapped, self.processes = suite, set(), set(), []
 
     def at(self, phase, number):
-        popen = self.suite.start()
+        popen = self.suite.start(LITTLE)
         try:
             wait_until(lambda: self._reached(popen, phase), seconds=120, interval=0.02, what=f"the phase {phase}")
             self._take_stock()

@@ -57,7 +57,9 @@ def assert_table(output, evidence):
 
 @pytest.mark.slow
 def test_an_ordinary_users_drill_is_judged_by_the_tier_and_by_an_option_before_it(ordinary_suite):
-    exit_code, output = ordinary_suite.run("--targets", "critical", "--rpo", "1ms")
+    exit_code, output = ordinary_suite.run(
+        "--targets", "critical", "--rpo", "1ms", "--scale", "documents=4,database=64KiB"
+    )
     rows = objectives(ordinary_suite.evidence())
     assert exit_code == 1, output
     assert (rows["rto"]["verdict"], rows["rto"]["source"]) == ("passed", "tier critical")
@@ -69,7 +71,7 @@ def test_an_ordinary_users_drill_is_judged_by_the_tier_and_by_an_option_before_i
 
 @pytest.mark.slow
 def test_a_missed_recovery_time_fails_the_run(suite):
-    exit_code, output = suite.run("--rto", "1ms")
+    exit_code, output = suite.run("--rto", "1ms", "--scale", "documents=4,database=64KiB")
     assert exit_code == 1, output
     assert "RTO-EXCEEDED" in output
     assert codes(suite.evidence()) >= {"RTO-EXCEEDED"}
