@@ -96,7 +96,8 @@ def write_until(
         book.write("attempt", channel, n, id=identity, sha256=hashlib.sha256(text.encode()).hexdigest())
         try:
             send(n, identity, text)
-        except ERRORS as problem:
+        except Exception as problem:
+            # Whatever it is: the write was not acknowledged, and the channel goes on.
             book.write("failed", channel, n, error=type(problem).__name__)
         else:
             book.write("acknowledged", channel, n)
