@@ -18,7 +18,7 @@ from fixtures.postgres_tools import find_postgres, find_unprivileged
 from fixtures.profile import DEFAULT_PROFILE, load_profile
 from fixtures.refapp.scales import SCALES, parse_scale
 from fixtures.workspace import Workspace, clear_abandoned, default_root, open_workspace, require_disk
-from reports.records import Clock, HarnessError, Redactor, UsageProblem, format_duration, parse_duration, utc_now
+from reports.records import Clock, HarnessError, Redactor, UsageProblem, format_duration, utc_now
 from reports.run import describe_host
 
 INTERRUPTED: Final = 130
@@ -56,9 +56,7 @@ def main() -> int:
 
 
 def _compare(options: argparse.Namespace, workspace: Workspace, redactor: Redactor, clock: Clock) -> dict[str, Any]:
-    processes, directory = workspace.processes, workspace.directory
-    profile_file = _profile_file(directory, options.write_interval)
-    profile = load_profile(profile_file)
+    processes, profile = workspace.processes, load_profile(DEFAULT_PROFILE)
     tools = find_postgres(processes, profile.postgres_directory)
     ground = Ground(
         profile=profile,
@@ -71,7 +69,6 @@ def _compare(options: argparse.Namespace, workspace: Workspace, redactor: Redact
     comparison = Comparison(
         ground=ground,
         workspace=workspace,
-        profile_file=profile_file,
         work_root=options.work_directory,
         scale=options.scale,
         tell=_tell,
@@ -98,27 +95,16 @@ def _options() -> argparse.Namespace:
     add("--scale", default="small", metavar="SIZE", help="as the drill's option of that name (default: %(default)s)")
     add("--rounds", type=int, default=5, metavar="N", help="runs of each side, in turns (default: %(default)s)")
     add("--json", type=Path, metavar="FILE", help="also write every figure there")
-    add("--write-interval", metavar="DURATION", help="of the ledger's writer, such as 2s: what its load costs")
     add("--work-directory", type=Path, default=default_root(), metavar="DIR", help="where deployments are made")
     options = parser.parse_args()
     try:
         options.sizes = parse_scale(options.scale)
-        if options.write_interval is not None:
-            parse_duration(options.write_interval)
     except ValueError as problem:
         parser.error(str(problem))
     if options.rounds < 1:
         parser.error("--rounds: at least one")
     options.work_directory = options.work_directory.resolve()
     return options
-
-
-def _profile_file(directory: Path, write_interval: str | None) -> Path:
-    """The default profile, with another rate of the ledger where one was asked for."""
-    load = f'\n[load]\ninterval = "{write_interval}"\n' if write_interval else ""
-    path = directory / "profile.toml"
-    path.write_text(DEFAULT_PROFILE.read_text("utf-8") + load, "utf-8")
-    return path
 
 
 def _made(path: Path) -> Path:

@@ -26,7 +26,6 @@ class Comparison:
     """A comparison under way. ``busy_percent``: how busy the machine was with other things before each run.
 
     Args:
-        profile_file: the profile of the drill, from which the ground was made too.
         work_root: where drills make their deployments.
         scale: as the drill's option of that name, in agreement with the ground's sizes.
         tell: told what goes on.
@@ -34,7 +33,6 @@ class Comparison:
 
     ground: Ground
     workspace: Workspace
-    profile_file: Path
     work_root: Path
     scale: str
     tell: Callable[[str], None]
@@ -82,7 +80,7 @@ class Comparison:
         return run_drill(
             self.ground.processes,
             scale=scale,
-            profile=self.profile_file,
+            profile=self.ground.profile.path,
             work_root=self.work_root,
             directory=self.workspace.directory / name,
         )
