@@ -26,6 +26,7 @@ from drills.scenario import Scenario
 from fixtures.backup_set import BackupSet, check_manifest, sha256_of, write_manifest
 from fixtures.deployment import Deployment, Service
 from fixtures.health import await_health
+from fixtures.network import answers
 from fixtures.objectives import Objective
 from fixtures.processes import CommandFailed, Finished
 from fixtures.profile import Profile
@@ -75,6 +76,7 @@ class Drill:
         self._prober: Prober | None = None
         self._expected: verification.Expected | None = None
         self._restored: HeldSnapshot | None = None
+        self._struck_ns = 0
         self._integrity: threading.Thread | None = None
         self._integrity_findings: list[Finding] = []
         path = record.drill_directory(self.id) / "ledger.jsonl"
@@ -191,8 +193,10 @@ class Drill:
                 prefix=f"probe/{self.record.run_id}/",
                 interval_ns=self.profile.probe_interval_ns,
                 limit_ns=self.profile.transaction_limit_ns,
+                door=functools.partial(answers, self.deployment.client_access().url),
             )
-            self.journal.write("strike", drill=self.id, at_ns=self.record.clock.now())
+            self._struck_ns = self.record.clock.now()
+            self.journal.write("strike", drill=self.id, at_ns=self._struck_ns)
             self.scenario.disaster.strike(self.deployment)
             self._prober.start()
             places = self.scenario.disaster.places(self.deployment)
@@ -288,6 +292,7 @@ class Drill:
                     expected=self._expected,
                     compared=self._compared,
                     method=self.scenario.database,
+                    struck_ns=self._struck_ns,
                     observed=self._load.observed,
                     account=functools.partial(self.record.findings_if_observed, self.id),
                     directory=self.directory,

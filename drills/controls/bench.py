@@ -23,7 +23,7 @@ COPY: Final = "enprivacy_drill_copy"
 class Bench:
     """Where the controls work, and what they compare with.
 
-    ``observed`` holds the ledger's writes as found after recovery; ``account`` says what the accounting finds in such
+    ``struck_ns`` is the instant of the strike; ``observed`` holds the ledger's writes as found after recovery; ``account`` says what the accounting finds in such
     lines; ``directory`` is for scratch files.
     """
 
@@ -34,6 +34,7 @@ class Bench:
     expected: Expected
     compared: Compared
     method: DatabaseMethod
+    struck_ns: int
     observed: Path
     account: Callable[[Iterable[Mapping[str, Any]]], list[Finding]]
     directory: Path

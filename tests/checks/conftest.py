@@ -90,7 +90,8 @@ def store(processes, tmp_path_factory):
         start_seconds=30,
     )
     server.initialise()
-    server.start(clients={})
+    server.launch(clients={})
+    server.await_ready()
     yield server
     server.running.kill_tree()
 
