@@ -32,9 +32,6 @@ class DatabaseMethod(Protocol):
 
     name: str
 
-    def unavailable(self, source: Database) -> str:
-        """Why this method cannot be used here; empty where it can."""
-
     def back_up(self, source: Database, target: Path, job: Job) -> None:
         """Write the backup into the empty directory ``target``, as of ``job.snapshot``."""
 
@@ -58,9 +55,6 @@ class ObjectMethod(Protocol):
 
     name: str
 
-    def unavailable(self, source: ObjectStore) -> str:
-        """Why this method cannot be used here; empty where it can."""
-
     def back_up(self, source: ObjectStore, target: Path, job: Job) -> None:
         """Copy every object into the empty directory ``target``."""
 
@@ -72,9 +66,6 @@ class ConfigurationMethod(Protocol):
     """Keeps configuration and secrets, encrypted."""
 
     name: str
-
-    def unavailable(self) -> str:
-        """Why this method cannot be used here; empty where it can."""
 
     def back_up(self, values: Mapping[str, str], target: Path, job: Job) -> None:
         """Write the variables, encrypted to ``job.recipient``, into the empty directory ``target``."""

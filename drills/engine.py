@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import functools
 import secrets
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from checks.configuration import digest_configuration
 from checks.database import fingerprint
@@ -23,7 +23,7 @@ from drills.load import Load
 from drills.probe import Prober
 from drills.record import Record
 from drills.scenario import Scenario
-from fixtures.backup_set import BackupSet, check_manifest, sha256_of, write_manifest
+from fixtures.backup_set import BackupSet, check_manifest, count_files, sha256_of, write_manifest
 from fixtures.deployment import Deployment, Service
 from fixtures.health import await_health
 from fixtures.network import answers
@@ -38,8 +38,6 @@ from reports.records import (
     Verdict,
     pause,
 )
-
-STORED: Final = "fingerprint.json"
 
 
 class Drill:
@@ -77,8 +75,7 @@ class Drill:
         self._expected: verification.Expected | None = None
         self._restored: HeldSnapshot | None = None
         self._struck_ns = 0
-        self._integrity: threading.Thread | None = None
-        self._integrity_findings: list[Finding] = []
+        self.passed = False
         path = record.drill_directory(self.id) / "ledger.jsonl"
         self._load = Load(
             deployment=deployment,
@@ -149,13 +146,18 @@ class Drill:
                 seen["skew_ns"] = skew_ns
             with self._phase("fingerprint"):
                 key = secrets.token_bytes(32)
-                self._expected = verification.Expected(
-                    database=fingerprint(self.deployment.database.connect, held=held, jobs=self.profile.jobs, key=key),
+                stored = self.backup.directory / verification.STORED
+                stored.write_text(
+                    fingerprint(self.deployment.database.connect, held=held, jobs=self.profile.jobs, key=key).to_json(),
+                    "utf-8",
+                )
+                expected = functools.partial(
+                    verification.Expected,
+                    stored=stored,
                     sequences_until=sequences_until,
                     configuration=digest_configuration(values, key),
                     key=key,
                 )
-                (self.backup.directory / STORED).write_text(self._expected.database.to_json(), "utf-8")
                 manifest = write_manifest(
                     self.backup,
                     {
@@ -166,6 +168,11 @@ class Drill:
                         "recipient": self._keys.recipient,
                     },
                 )
+                with verification.checked(self.journal, self.id, "backup's references") as check:
+                    own = verification.OwnWrites(prefix=self._load.prefix)
+                    orphans = verification.check_backup(check, self.deployment, held, self.backup, self.directory, own)
+                    self._expected = expected(orphans=orphans)
+                check.require()
         self.journal.write(
             "backup.made",
             drill=self.id,
@@ -183,11 +190,13 @@ class Drill:
 
     def strike(self) -> None:
         """Let the disaster strike, and prove that it did, before anything is restored."""
-        if findings := check_manifest(self.backup, contents_of=frozenset()):
-            raise HarnessError("the backup set", seen=findings[0].seen, remedy="nothing was destroyed; see the backup")
+        with verification.checked(self.journal, self.id, "backup complete") as check:
+            check.findings = check_manifest(self.backup, contents_of=frozenset())
+            check.looked_at = {"files": count_files(self.backup)}
+        check.require()
         with self._phase("strike"):
             self._prober = Prober(
-                self.deployment.application(timeout=2.0),
+                self.deployment.application(timeout=self.profile.transaction_limit_ns / NANOSECONDS),
                 journal=self.journal,
                 drill=self.id,
                 prefix=f"probe/{self.record.run_id}/",
@@ -205,32 +214,26 @@ class Drill:
                 drill=self.id,
                 proofs=[{"what": place, "seen": seen or "gone"} for place, seen in places.items()],
             )
-            survivors = {place: seen for place, seen in places.items() if seen}
             with verification.checked(self.journal, self.id, "strike") as check:
                 check.looked_at = {"places": len(places)}
                 check.findings = [
-                    Finding(code="STRIKE-UNPROVEN", seen=seen, where=place) for place, seen in survivors.items()
+                    Finding(code="STRIKE-UNPROVEN", seen=seen, where=place) for place, seen in places.items() if seen
                 ]
-            if survivors:
-                raise Failure(f"the disaster left something: {survivors}")
+            check.require()
 
     def restore(self) -> None:
         """Provision empty servers and bring configuration, database and objects back, closed to clients."""
-        # Digesting the dump takes no longer than provisioning, so it costs no recovery time beside it.
-        self._integrity = threading.Thread(target=self._check_artefacts)
-        self._integrity.start()
-        with self._phase("detect"):
-            self._await_health(lambda status: status != 200)
-        with self._phase("provision"):
-            self.deployment.provision()
-            self._integrity.join()
-            with verification.checked(self.journal, self.id, "backup artefacts") as check:
-                check.looked_at = {
-                    "files": sum(component["files"] for component in self.backup.manifest()["components"].values())
-                }
-                check.findings = self._integrity_findings
-            if self._integrity_findings:
-                raise Failure(f"{self._integrity_findings[0].code}: {self._integrity_findings[0].seen}")
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            # Beside the provisioning; what it takes longer than that is recovery time.
+            artefacts = pool.submit(check_manifest, self.backup, contents_of=frozenset({"database", "configuration"}))
+            with self._phase("detect"):
+                self._await_health(lambda status: status != 200)
+            with self._phase("provision"):
+                self.deployment.provision()
+                with verification.checked(self.journal, self.id, "backup artefacts") as check:
+                    check.findings = artefacts.result()
+                    check.looked_at = {"files": count_files(self.backup)}
+                check.require()
         job = self._job(self.profile.restore_limit_ns, identity=self._keys.identity)
         with self._restoring("configuration"):
             values = self.scenario.configuration.restore(self.backup.place("configuration"), job)
@@ -266,6 +269,7 @@ class Drill:
             self._load.stop()
             self.deployment.await_quiet(seconds=30)
             self._load.observe()
+            self._own = self._load.own_writes(since=self._struck_ns)
             self._compared = verification.verify_deployment(
                 deployment=self.deployment,
                 journal=self.journal,
@@ -273,6 +277,7 @@ class Drill:
                 backup=self.backup,
                 expected=self._expected,
                 restored=self._restored,
+                own=self._own,
                 directory=self.directory,
                 jobs=self.profile.jobs,
             )
@@ -291,6 +296,7 @@ class Drill:
                     backup=self.backup,
                     expected=self._expected,
                     compared=self._compared,
+                    own=self._own,
                     method=self.scenario.database,
                     struck_ns=self._struck_ns,
                     observed=self._load.observed,
@@ -316,6 +322,7 @@ class Drill:
             raise Failure(told)
         if assessment["verdict"] != Verdict.PASSED:
             raise HarnessError(f"drill {self.id}", seen=told, remedy="see the checks with the verdict error")
+        self.passed = True
 
     def end(self) -> None:
         """End writer, prober and snapshot, and close the drill in the journal. Does nothing the second time."""
@@ -342,7 +349,7 @@ class Drill:
                 yield seen
         except BaseException as problem:
             self.outcome = "failed" if isinstance(problem, Failure) else "error"
-            self.problem = f"{name}: {problem}"
+            self.problem = f"{name}: {str(problem) or 'interrupted'}"
             raise
 
     @contextlib.contextmanager
@@ -366,9 +373,6 @@ class Drill:
             snapshot=snapshot,
             identity=identity,
         )
-
-    def _check_artefacts(self) -> None:
-        self._integrity_findings = check_manifest(self.backup, contents_of=frozenset({"database", "configuration"}))
 
     def _await_health(self, wanted: Callable[[int], bool]) -> None:
         def changed(service: Service, endpoint: str, status: int) -> None:

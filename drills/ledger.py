@@ -26,12 +26,17 @@ import urllib3
 from fixtures.deployment import Application, ClientAccess, Deployment, ObjectStore
 from fixtures.refapp.client import Application as ReferenceClient
 from fixtures.refapp.client import ApplicationError
-from reports.records import NANOSECONDS, Clock, HarnessError
+from reports.records import NANOSECONDS, Clock, HarnessError, pause
 
 CHANNELS: Final = ("api", "row", "object")
 PREFIX: Final = "enprivacy-drill"
+# How an upload fails that never reached the application.
+REFUSED: Final = httpx.ConnectError.__name__
 TABLE: Final = "enprivacy_drill.writes"
 REQUEST_SECONDS: Final = 2.0
+READ_ATTEMPTS: Final = 25
+# Not found, gone for good, or the row is there and its object is not.
+GONE: Final = (404, 410, 502)
 ERRORS: Final = (
     httpx.HTTPError,
     ApplicationError,
@@ -210,11 +215,24 @@ def observe(deployment: Deployment, application: Application, run_id: str) -> It
 
 def _observe_documents(application: Application, prefix: str) -> Iterator[dict[str, str]]:
     for document in application.documents(prefix):
-        try:
-            sha256 = hashlib.sha256(application.download(document.id)).hexdigest()
-        except ApplicationError:
-            sha256 = ""  # listed, and not to be had
+        sha256 = _digest_of_document(application, document.id)
         yield {"channel": "api", "id": document.name.removeprefix(prefix), "sha256": sha256}
+
+
+def _digest_of_document(application: Application, document_id: str) -> str:
+    """SHA-256 of the document as read back; empty where the application says that it is not to be had.
+
+    A dependency that is slow for a moment says nothing about the document, and nobody's recovery time runs any more.
+    """
+    for _ in range(READ_ATTEMPTS):
+        try:
+            return hashlib.sha256(application.download(document_id)).hexdigest()
+        except ApplicationError as problem:
+            if problem.status in GONE:
+                return ""
+            last = problem
+        pause(0.2, why="the dependency that was away may be back")
+    raise last
 
 
 def _observe_rows(deployment: Deployment) -> Iterator[dict[str, str]]:

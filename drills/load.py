@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from drills import ledger
+from drills.verification import OwnWrites
 from fixtures.backup_set import sha256_of
 from fixtures.deployment import Deployment
 from fixtures.processes import Running, ended_within, tail
-from reports.records import Clock, HarnessError, Journal, wait_until
+from reports.records import Clock, HarnessError, Journal, read_lines, wait_until
 
 # What acknowledges nothing for this long is not coming by itself.
 ACKNOWLEDGED_SECONDS: Final = 10.0
@@ -33,6 +34,21 @@ class Load:
         self.deployment, self.journal, self.drill = deployment, journal, drill
         self.path, self.observed, self.relative, self.tag = path, path.with_name("observed.jsonl"), relative, tag
         self._writer: Running | None = None
+
+    @property
+    def prefix(self) -> str:
+        """What the keys of the ledger's own objects begin with."""
+        return f"{ledger.PREFIX}/{self.tag}/"
+
+    def own_writes(self, *, since: int) -> OwnWrites:
+        """What the ledger attempted, and how many uploads after an instant got no answer; when the writer has ended."""
+        attempted, unanswered = set(), 0
+        for entry in read_lines(self.path):
+            if entry["event"] == "attempt" and entry["channel"] == "object":
+                attempted.add(self.prefix + entry["id"])
+            elif entry["event"] == "failed" and entry["channel"] == "api" and entry["t"] > since:
+                unanswered += entry["error"] != ledger.REFUSED
+        return OwnWrites(prefix=self.prefix, attempted=frozenset(attempted), unanswered=unanswered)
 
     def start(self, *, clock: Clock, interval_ns: int) -> None:
         """Start the writer, and see each channel acknowledge."""

@@ -22,7 +22,7 @@ from fixtures.providers.embedded.deployment import EmbeddedDeployment
 from fixtures.refapp.scales import Sizes
 from fixtures.tools import find_rclone
 from fixtures.workspace import Workspace, clear_abandoned, open_workspace, require_disk
-from reports.records import RUN_NAME, UsageProblem
+from reports.records import RUN_NAME, HarnessError, UsageProblem
 
 # A cluster, its write-ahead log and a copy of it for the controls, before any data.
 EMPTY_DEPLOYMENT_BYTES: Final = 300 * 2**20
@@ -63,11 +63,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("scenario", scenarios(), ids=lambda scenario: scenario.id)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to measure several drills at a time."""
+    if config.pluginmanager.has_plugin(RUN_NAME) and config.getoption("numprocesses", None):
+        raise pytest.UsageError("option -n: drills measure, so they run one at a time. Remedy: leave -n out")
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Before the first drill: clear what dead runs left, and see that the machine has all a drill needs."""
     config = session.config
-    if config.option.collectonly or not any("drill" in getattr(item, "fixturenames", ()) for item in session.items):
+    if not any("drill" in getattr(item, "fixturenames", ()) for item in session.items):
         return
+    record: Record | None = config.pluginmanager.get_plugin(RUN_NAME)
+    if record is None:
+        return  # a session that only lists or plans
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     try:
         root = work_root(config)
@@ -82,7 +91,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         require_free_ports(profile.named_ports())
         find_rclone()
         keys = key_pair(profile)
-        record = _record(config)
         workspace = open_workspace(root, record.run_id, clock=record.clock, redactor=record.redactor)
         config.stash[WORKSPACE] = workspace
         tools = find_postgres(workspace.processes, profile.postgres_directory)
@@ -90,18 +98,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         config.stash[GROUND] = Ground(workspace=workspace, tools=tools, unprivileged=unprivileged, keys=keys)
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from None
+    except HarnessError as problem:
+        pytest.exit(str(problem), returncode=pytest.ExitCode.INTERNAL_ERROR)
 
 
 def reckoned_bytes(sizes: Sizes) -> int:
     """About how many bytes a deployment of these sizes holds: its database, its documents and their redacted output."""
     return sizes.database_bytes + 2 * sizes.documents * sizes.document_bytes
-
-
-def _record(config: pytest.Config) -> Record:
-    """The record that the room reports opened for this run."""
-    record: Record | None = config.pluginmanager.get_plugin(RUN_NAME)
-    assert record is not None, "the room reports opens a run before drills are collected"
-    return record
 
 
 @pytest.hookimpl(wrapper=True)
@@ -158,7 +161,7 @@ def drill(scenario: Scenario, run: Record, ground: Ground, pytestconfig: pytest.
         yield drill
     finally:
         drill.end()
-        if drill.outcome != "done":
+        if not drill.passed:
             keep_logs(ground.workspace, run, scenario.id)
         deployment.strike_everything()
 

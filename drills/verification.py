@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import psycopg
 
 from checks.configuration import check_sealed, compare_configuration, digest_configuration
 from checks.database import Fingerprint, compare, fingerprint, sequences_behind_columns
@@ -16,27 +19,51 @@ from checks.inventories import ObjectEntry, write_inventory
 from checks.objects import compare_inventories, take_inventory
 from checks.references import check_references
 from checks.snapshot import HeldSnapshot, SequencePosition, reading
-from drills.ledger import PREFIX
 from fixtures.backup_set import FILES, BackupSet
 from fixtures.deployment import Deployment
-from reports.records import Finding, Journal
+from reports.records import Failure, Finding, HarnessError, Journal
 
 DESCRIPTIONS: Final = {
     "content_type": "objects' content types",
     "metadata": "objects' user metadata",
     "tags": "objects' tags",
 }
-OURS: Final = (f"{PREFIX}/",)
+STORED: Final = "fingerprint.json"
+ORPHANED: Final = "OBJECTS-ORPHANED"
+# An upload makes one object, and Job another.
+PER_UPLOAD: Final = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What the backup held: everything that the restored deployment is compared with."""
+    """What the backup held: everything that the restored deployment is compared with.
 
-    database: Fingerprint
+    ``stored`` is the database's fingerprint, which lies beside the backup; ``orphans`` counts the objects of the backup
+    that no row of its snapshot refers to: uploads that fell between the snapshot and the copy.
+    """
+
+    stored: Path
+    orphans: int
     sequences_until: Mapping[str, SequencePosition]
     configuration: Mapping[str, str]
     key: bytes = dataclasses.field(repr=False)
+
+    @property
+    def database(self) -> Fingerprint:
+        """The fingerprint, read from beside the backup."""
+        return Fingerprint.from_json(self.stored.read_text("utf-8"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OwnWrites:
+    """What the suite itself wrote: objects whose keys begin with ``prefix``, of which ``attempted`` names each.
+
+    ``unanswered`` counts the uploads after the strike that ended without an answer: nobody knows what became of them.
+    """
+
+    prefix: str
+    attempted: frozenset[str] = frozenset()
+    unanswered: int = 0
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -46,18 +73,31 @@ class Check:
     looked_at: dict[str, int] = dataclasses.field(default_factory=dict)
     findings: list[Finding] = dataclasses.field(default_factory=list)
     not_tested: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    error: str = ""
+
+    def require(self) -> None:
+        """End the drill here unless the check held: what comes next rests on it.
+
+        Raises:
+            Failure: it found something.
+            HarnessError: it broke.
+        """
+        if self.error:
+            raise HarnessError("a check that the drill rests on", seen=self.error, remedy="see the message")
+        if self.findings:
+            raise Failure("; ".join(f"{finding.code} {finding.where}: {finding.seen}" for finding in self.findings[:5]))
 
 
 @contextlib.contextmanager
 def checked(journal: Journal, drill: str, name: str) -> Iterator[Check]:
     """Run one check. If it breaks, that is journalled as its error and the next check goes on."""
-    check, started, error = Check(), journal.clock.now(), "interrupted"
+    check, started = Check(error="interrupted"), journal.clock.now()
     try:
         yield check
-        error = ""
+        check.error = ""
     except Exception as problem:
         # Whatever breaks a checker means that nothing was verified: an error in the evidence, never a pass.
-        error = f"{type(problem).__name__}: {problem}"
+        check.error = f"{type(problem).__name__}: {problem}"
     finally:
         journal.write(
             "check",
@@ -67,7 +107,7 @@ def checked(journal: Journal, drill: str, name: str) -> Iterator[Check]:
             ended_ns=journal.clock.now(),
             looked_at=check.looked_at,
             findings=[finding.as_record() for finding in check.findings],
-            error=error[:2000],
+            error=check.error[:2000],
             not_tested=check.not_tested,
         )
 
@@ -90,6 +130,7 @@ def verify_deployment(
     backup: BackupSet,
     expected: Expected,
     restored: HeldSnapshot,
+    own: OwnWrites,
     directory: Path,
     jobs: int,
 ) -> Compared:
@@ -97,6 +138,7 @@ def verify_deployment(
 
     Args:
         restored: the restored database as it was before any client was let in.
+        own: what the suite wrote itself, before and after.
         directory: for inventories.
     """
     compared = Compared(
@@ -127,7 +169,7 @@ def verify_deployment(
             workers=8,
         )
         check.findings = compare_inventories(
-            held.path, found.path, explained=_written_since(deployment, restored, compared.known_since)
+            held.path, found.path, explained=_written_since(deployment, restored, compared.known_since, own)
         )
         check.looked_at = {"objects": found.count, "bytes": found.bytes}
         check.not_tested = [
@@ -136,7 +178,10 @@ def verify_deployment(
             if name not in store.keeps
         ]
     with checked(journal, drill, "references") as check:
-        check.findings, check.looked_at = references(deployment, compared.observed_objects)
+        findings, check.looked_at = references(deployment, compared.observed_objects, own)
+        # Those that the backup held already are a fact of the backup, shown in its own check.
+        beyond = check.looked_at["orphaned"] - expected.orphans - PER_UPLOAD * own.unanswered
+        check.findings = [finding for finding in findings if finding.code != ORPHANED or beyond > 0]
     with checked(journal, drill, "configuration") as check:
         values = deployment.configuration()
         check.findings = compare_configuration(expected.configuration, digest_configuration(values, expected.key))
@@ -151,41 +196,64 @@ def verify_deployment(
     return compared
 
 
-def references(deployment: Deployment, inventory: Path, *, database: str = "") -> tuple[list[Finding], dict[str, int]]:
+def check_backup(
+    check: Check, deployment: Deployment, held: HeldSnapshot, backup: BackupSet, directory: Path, own: OwnWrites
+) -> int:
+    """Whether every reference of the backup's snapshot resolves within the backup; how many objects it holds besides.
+
+    Such orphans are uploads that fell between the snapshot and the object copy: counted, and no finding.
+    """
+    inventory = write_inventory(directory / "objects-backup.jsonl", objects_of(backup))
+    findings, check.looked_at = _references(held.connection, deployment, inventory.path, own)
+    check.findings = [finding for finding in findings if finding.code != ORPHANED]
+    return check.looked_at["orphaned"]
+
+
+def references(deployment: Deployment, inventory: Path, own: OwnWrites) -> tuple[list[Finding], dict[str, int]]:
     """Every reference from the database to the bucket, held against an inventory of it."""
-    with reading(lambda: deployment.database.connect(database), snapshot=None) as connection:
-        return check_references(
-            connection,
-            deployment.references_query,
-            inventory,
-            ignored_prefixes=OURS,
-            tenant_of_key=re.compile(deployment.tenant_pattern),
-        )
+    with reading(deployment.database.connect, snapshot=None) as connection:
+        return _references(connection, deployment, inventory, own)
 
 
-def ours(key: str) -> bool:
-    """Whether an object is the ledger's own: no row refers to those."""
-    return key.startswith(OURS)
+def _references(
+    connection: psycopg.Connection[Any], deployment: Deployment, inventory: Path, own: OwnWrites
+) -> tuple[list[Finding], dict[str, int]]:
+    return check_references(
+        connection,
+        deployment.references_query,
+        inventory,
+        ignored_prefixes=(own.prefix,),
+        tenant_of_key=re.compile(deployment.tenant_pattern),
+    )
 
 
-def _written_since(deployment: Deployment, restored: HeldSnapshot, known: set[str]) -> Callable[[str], bool]:
+def _written_since(
+    deployment: Deployment, restored: HeldSnapshot, known: set[str], own: OwnWrites
+) -> Callable[[str], bool]:
     """Says of a key that the backup did not hold whether a client wrote it after the restore, and notes it if so.
 
-    One did when it is the ledger's, or when a row refers to it now and none did in the restored state.
+    One did when it is the ledger's, when a row refers to it now and none did in the restored state, or when it is the
+    application's and there was an upload whose answer nobody got: of those no more than there were.
     """
     query = f"SELECT count(*) FROM ({deployment.references_query}) AS r (key, a, b, c, d) WHERE key = %s"
+    unanswered = itertools.repeat(None, PER_UPLOAD * own.unanswered)
 
     def written(key: str) -> bool:
-        if not ours(key):
-            with deployment.database.connect() as connection:
-                now = connection.execute(query.encode(), (key,)).fetchone()
-            before = restored.connection.execute(query.encode(), (key,)).fetchone()
-            if now == (0,) or before != (0,):
-                return False
-        known.add(key)
-        return True
+        if key.startswith(own.prefix):
+            return key in own.attempted
+        with deployment.database.connect() as connection:
+            now = connection.execute(query.encode(), (key,)).fetchone()
+        before = restored.connection.execute(query.encode(), (key,)).fetchone()
+        if now != (0,):
+            return before == (0,)
+        return re.match(deployment.tenant_pattern, key) is not None and next(unanswered, "none left") is None
 
-    return written
+    def noted(key: str) -> bool:
+        if explained := written(key):
+            known.add(key)
+        return explained
+
+    return noted
 
 
 def objects_of(backup: BackupSet) -> Iterator[ObjectEntry]:

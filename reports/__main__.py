@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from reports import evidence, wording
-from reports.assessment import assess_events, ledger_files
+from reports.assessment import assess_events, ledger_files, shaped
 from reports.measures import last_of
 from reports.records import HarnessError, UsageProblem, read_journal, read_lines
 
@@ -19,8 +19,17 @@ _HELP: Final = """\
 Holds a run's files against each other: the journal's chain of digests, the ledgers against the digests in the journal,
 evidence.json against its schema, and every figure of evidence.json computed again from the journal and the ledgers.
 It needs no network, no clock and nothing but the files. It says that the files agree, not who wrote them.
+report.html and junit.xml are renderings; they are not covered until runs are signed.
+A run that was aborted, without evidence.json, is assessed from what it wrote, and reads as error.
 """
-_EXITS: Final = "exit status: 0 all of it holds; 1 something differs, the first of it named; 4 the input cannot be used"
+_COVERED: Final = (
+    "covered    journal.jsonl, the ledgers, evidence.json; not report.html and junit.xml, which are renderings and not"
+    " covered until runs are signed"
+)
+_EXITS: Final = (
+    "exit status: 0 all of it holds; 1 something differs, the first of it named, or the run was aborted; 4 the input"
+    " cannot be used"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # argparse says 2 for usage errors; this suite, like pytest, says 4
         return UNUSABLE if end.code else HOLDS
     try:
-        return verify(given.directory)
+        with shaped(given.directory):
+            return verify(given.directory)
     except HarnessError as problem:
         print(f"cannot verify {wording.one_line(problem)}", file=sys.stderr)
         return UNUSABLE
@@ -58,12 +68,19 @@ def verify(directory: Path) -> int:
         events = read_journal(journal)
     except UsageProblem as problem:
         return _differs(f"{problem.probed}: {problem.seen}")
+    ended = any(event["kind"] == "run.closed" for event in events)
+    if ended and (events[-1]["kind"] != "run.closed" or not journal.read_bytes().endswith(b"\n")):
+        return _differs(f"{journal}: something follows the line that closed the run")
     print(f"journal    {lines:,} events, their chain of digests holds")
 
     for path, digest in _ledgers(events, directory):
+        name = wording.one_line(path.relative_to(directory.resolve()))
         if _digest(path) != digest:
-            return _differs(f"{path.relative_to(directory.resolve())} is not the file whose digest the journal holds")
-        print(f"ledger     {path.relative_to(directory.resolve())} is the file whose digest the journal holds")
+            return _differs(f"{name} is not the file whose digest the journal holds")
+        print(f"ledger     {name} is the file whose digest the journal holds")
+
+    if not ended and not (directory / evidence.FILE_NAME).exists():
+        return _aborted(assess_events(events, directory))
 
     kept = evidence.read(directory / evidence.FILE_NAME)
     if wrong := evidence.problems(kept):
@@ -74,8 +91,20 @@ def verify(directory: Path) -> int:
     if difference:
         return _differs(f"evidence.json, {difference}")
     print("figures    every figure computed again from the journal and the ledgers is the same")
+    print(_COVERED)
     print(f"verdict    {kept['verdict']}, of run {kept['run_id']}: the files agree with each other")
     return HOLDS
+
+
+def _aborted(assessed: Mapping[str, Any]) -> int:
+    """What is left of a run that wrote no evidence, because it did not come to its end."""
+    print(f"verdict    {assessed['verdict']}: aborted")
+    for reason in assessed["reasons"]:
+        print(f"reason     run: {wording.one_line(reason)}")
+    for drill in assessed["drills"]:
+        for reason in drill["reasons"]:
+            print(f"reason     {wording.one_line(drill['drill'], 100)}: {wording.one_line(reason)}")
+    return DIFFERS
 
 
 def _differs(what: str) -> int:

@@ -33,11 +33,16 @@ class Cases:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outage:
-    """The outage as the writer of one channel felt it; ``None`` where there was no such acknowledgement."""
+    """The outage as the writer of one channel felt it; ``None`` where there was no such acknowledgement.
 
-    last_before_ns: int | None
-    first_after_ns: int | None
-    outage_ns: int | None
+    ``attempts_ns`` is how long the two attempts took between which it ended: the last one that failed and the first one
+    that was acknowledged. The end of the outage is not known any sharper than that.
+    """
+
+    last_before_ns: int | None = None
+    first_after_ns: int | None = None
+    outage_ns: int | None = None
+    attempts_ns: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,8 +103,8 @@ def account(
         ledger_lines: the lines of ``ledger.jsonl``, in order.
         observed_lines: the lines of ``observed.jsonl``, in any order.
         strike_ns: the instant the disaster began.
-        gone_ns: the instant it was proven complete. What was acknowledged between the two fell with the deployment;
-            only what was acknowledged later counts as written after recovery. The strike itself where it is unknown.
+        gone_ns: the instant it was proven complete. Only what was attempted later counts as written after recovery: a
+            writer may stall between the answer and its line. The strike itself where it is unknown.
         interval_ns: one write interval, the resolution of the recovery point.
         channels: those that must have been written to; one without any acknowledged write makes the RPO unknown.
 
@@ -149,7 +154,7 @@ def _account_channel(channel: str, writes: Writes, strike_ns: int, gone_ns: int,
         indeterminate=counts[Fate.INDETERMINATE],
         phantom=len(writes.phantoms.get(channel, [])),
         duplicated=sum(write.found > 1 for write in ours),
-        lost_after_recovery=sum((write.acknowledged_ns or 0) >= gone_ns for write in lost),
+        lost_after_recovery=sum(write.attempted_ns >= gone_ns for write in lost),
         holes=len(holes),
         recovery_point_ns=point,
         rpo_achieved_ns=achieved,
@@ -190,11 +195,20 @@ def _holes(fallen: Iterable[Write]) -> Iterator[Write]:
 
 
 def _felt(ours: Iterable[Write], strike_ns: int, gone_ns: int) -> Outage:
-    times = [write.acknowledged_ns for write in ours if write.acknowledged_ns is not None]
-    last = max((time for time in times if time < strike_ns), default=None)
-    first = min((time for time in times if time >= gone_ns), default=None)
-    outage = first - last if first is not None and last is not None else None
-    return Outage(last_before_ns=last, first_after_ns=first, outage_ns=outage)
+    last: int | None = None
+    failed_for = 0
+    for write in ours:  # in a channel one write follows the other
+        if write.acknowledged_ns is None:
+            if write.failed_ns is not None and write.failed_ns > strike_ns:
+                failed_for = write.failed_ns - write.attempted_ns
+        elif write.acknowledged_ns < strike_ns:
+            last = write.acknowledged_ns
+        elif write.attempted_ns >= gone_ns:
+            first = write.acknowledged_ns
+            outage = None if last is None else first - last
+            attempts = failed_for + first - write.attempted_ns
+            return Outage(last_before_ns=last, first_after_ns=first, outage_ns=outage, attempts_ns=attempts)
+    return Outage(last_before_ns=last)
 
 
 def _cases(writes: list[Write]) -> Cases:
@@ -220,7 +234,7 @@ def _findings(channel: ChannelAccount, writes: Writes, gone_ns: int) -> Iterator
         most = max(duplicated, key=lambda write: write.found)
         yield _finding("WRITE-DUPLICATED", name, f"found more than once, write {most.n} {most.found} times",
                        [(write.n, write.id) for write in duplicated])  # fmt: skip
-    late = [write for write in ours if write.fate is Fate.LOST and (write.acknowledged_ns or 0) >= gone_ns]
+    late = [write for write in ours if write.fate is Fate.LOST and write.attempted_ns >= gone_ns]
     if late:
         after = format_duration((late[0].acknowledged_ns or 0) - gone_ns)
         yield _finding("WRITE-LOST-AFTER-RECOVERY", name, f"acknowledged after the strike (the first {after} after it)"

@@ -5,15 +5,16 @@ No clock, no environment and no other file enters: the same facts give the same 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from reports import measures
 from reports.accounting import Accounting, Outage, account, felt_outage
 from reports.measures import Event, last_of, of_kind
-from reports.records import Finding, UsageProblem, Verdict, read_journal, read_lines
+from reports.records import Finding, UsageProblem, Verdict, format_duration, read_journal, read_lines
 
 SCHEMA_VERSION: Final = 1
 BASIS: Final = "acknowledged-write ledger"
@@ -32,7 +33,7 @@ def assess_run(directory: Path) -> dict[str, Any]:
 
 def assess_events(events: Sequence[Event], directory: Path) -> dict[str, Any]:
     """As ``assess_run``, from events already read."""
-    try:
+    with shaped(directory):
         opened = next((event for event in events if event["kind"] == "run.opened"), None)
         if opened is None:
             raise UsageProblem(str(directory / "journal.jsonl"), seen="no run was opened in it", remedy="name the"
@@ -41,7 +42,26 @@ def assess_events(events: Sequence[Event], directory: Path) -> dict[str, Any]:
         names = dict.fromkeys(event["drill"] for event in of_kind(events, "drill.opened"))
         drills = [_assess_files(events, directory, name) for name in names]
         return _run(opened, closed, drills)
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as problem:
+
+
+@contextlib.contextmanager
+def shaped(directory: Path) -> Iterator[None]:
+    """Reading facts that somebody else may have written: whatever they lack ends as a problem of theirs.
+
+    Raises:
+        UsageProblem: an event or a line is not what ``docs/journal.md`` says.
+    """
+    try:
+        yield
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        StopIteration,
+        ArithmeticError,
+        RecursionError,
+    ) as problem:
         raise UsageProblem(
             str(directory),
             seen=f"the run's files lack something that docs/journal.md says they hold ({type(problem).__name__}:"
@@ -118,7 +138,8 @@ def assess_drill(
     recovered = measures.recovery_time(events, strike_ns, felt)
 
     found = list(accounting.findings) if accounting else []
-    if strike and closed and recovered["achieved_ns"] is None:
+    due = strike and closed and measures.recovery_was_due(events)
+    if due and recovered["achieved_ns"] is None:
         last = recovered["last_failed_probe"]
         seen = f"{recovered['failed_probes']} probes failed" + (
             f"; the last at step {last['step']}: {last['seen']}" if last else ""
@@ -128,16 +149,18 @@ def assess_drill(
         found += measures.disagreement(recovered, opened["ledger"]["interval_ns"], opened["probe"]["interval_ns"])
 
     rto, too_long = measures.judge("rto", opened["objectives"]["rto"], recovered["achieved_ns"], lower_bound=False,
-                                   unmeasured=Verdict.FAILED if strike and closed else Verdict.ERROR)  # fmt: skip
+                                   unmeasured=Verdict.FAILED if due else Verdict.ERROR)  # fmt: skip
     rpo, too_much = measures.judge("rpo", opened["objectives"]["rpo"],
                                    accounting.rpo_achieved_ns if accounting else None, unmeasured=Verdict.ERROR,
-                                   lower_bound=bool(accounting and accounting.lower_bound))  # fmt: skip
+                                   lower_bound=bool(accounting and accounting.lower_bound),
+                                   resolution_ns=opened["ledger"]["interval_ns"])  # fmt: skip
     checks, (controls, uncaught) = measures.checks(events), measures.controls(events)
     findings = [dict(each) for event in of_kind(events, "check") for each in event["findings"]]
     findings += [each.as_record() for each in [*too_long, *too_much, *found, *uncaught]]
 
     reasons = [(Verdict.ERROR, f"the ledger cannot be used: {ledger_problem}")] if ledger_problem else []
-    reasons += [*_reasons(closed, strike, proven, checks, controls), *_unmeasured(rto, rpo)]
+    reasons += [*_reasons(events, closed, strike, proven, checks, controls)]
+    reasons += [*_unmeasured(rto, rpo), *_too_coarse(rpo, opened)]
     judged = [verdict for verdict, _ in reasons]
     judged += [Verdict(row["verdict"]) for row in checks]
     judged += [Verdict(row["verdict"]) for row in controls["rows"]]
@@ -169,7 +192,7 @@ def _account(
 ) -> tuple[Accounting | None, Outage]:  # fmt: skip
     """The account, where there was a strike and something was observed after it; and the outage the writer felt."""
     if strike_ns is None:
-        return None, Outage(last_before_ns=None, first_after_ns=None, outage_ns=None)
+        return None, Outage()
     gone_ns = proven["t"] if proven else strike_ns
     if last_of(events, "ledger.observed") is None:
         return None, felt_outage(ledger_lines, strike_ns, gone_ns, "api")
@@ -177,11 +200,11 @@ def _account(
     accounting = account(ledger_lines, observed_lines, strike_ns, gone_ns=gone_ns, interval_ns=ledger["interval_ns"],
                          channels=ledger["channels"])  # fmt: skip
     felt = next((each.felt for each in accounting.channels if each.channel == "api"), None)
-    return accounting, felt or Outage(last_before_ns=None, first_after_ns=None, outage_ns=None)
+    return accounting, felt or Outage()
 
 
 def _reasons(
-    closed: Event | None, strike: Event | None, proven: Event | None,
+    events: Sequence[Event], closed: Event | None, strike: Event | None, proven: Event | None,
     checks: Sequence[Mapping[str, Any]], controls: Mapping[str, Any],
 ) -> list[tuple[Verdict, str]]:  # fmt: skip
     """Why the drill as a whole does not pass, apart from its findings; a passed verdict where it does."""
@@ -190,7 +213,7 @@ def _reasons(
         reasons.append((Verdict.ERROR, "the drill was opened and never closed: aborted"))
     elif closed["outcome"] != "done":
         verdict = Verdict.FAILED if closed["outcome"] == "failed" else Verdict.ERROR
-        reasons.append((verdict, f"the drill ended as {closed['outcome']}: {closed['error'] or 'no reason given'}"))
+        reasons.append((verdict, measures.ending(closed, events)))
     if strike is None:
         reasons.append((Verdict.ERROR, "nothing was struck"))
     elif proven is None or not proven["proofs"]:
@@ -212,6 +235,15 @@ def _unmeasured(*objectives: Mapping[str, Any]) -> list[tuple[Verdict, str]]:
     names = {"rto": "recovery time", "rpo": "recovery point"}
     return [(Verdict(row["verdict"]), f"the {names[row['objective']]} was not measured")
             for row in objectives if row["achieved_ns"] is None]  # fmt: skip
+
+
+def _too_coarse(rpo: Mapping[str, Any], opened: Event) -> list[tuple[Verdict, str]]:
+    """Why an achieved recovery point does not show that its target was met, where it does not."""
+    if rpo["achieved_ns"] is None or rpo["verdict"] != Verdict.ERROR:
+        return []
+    interval, target = format_duration(opened["ledger"]["interval_ns"]), format_duration(rpo["target_ns"])
+    return [(Verdict.ERROR, f"no write was lost, and with one write every {interval} that does not show that at most"
+                            f" {target} were: shorten the load's interval")]  # fmt: skip
 
 
 def _recovery_point(accounting: Accounting | None, opened: Event) -> dict[str, Any]:

@@ -42,6 +42,7 @@ def _cells(drill: Mapping[str, Any]) -> list[str]:
     took, passed = drill["recovery_time"], sum(check["verdict"] == "passed" for check in drill["checks"])
     spread = "" if took["uncertainty_ns"] is None else f"+0/-{wording.duration(took['uncertainty_ns'])}\n"
     least = "at least " if rpo["lower_bound"] else ""
+    sharp = "" if rpo["achieved_ns"] is None else f"+/-{wording.duration(drill['recovery_point']['resolution_ns'])}\n"
     looked: dict[str, int] = {}
     for check in drill["checks"]:
         for what, count in check["looked_at"].items():
@@ -50,7 +51,7 @@ def _cells(drill: Mapping[str, Any]) -> list[str]:
     return [
         drill["drill"],
         f"{wording.duration(rto['achieved_ns'])}\n{spread}{_against(rto)}",
-        f"{least}{wording.duration(rpo['achieved_ns'])}\n{_against(rpo)}",
+        f"{least}{wording.duration(rpo['achieved_ns'])}\n{sharp}{_against(rpo)}",
         "\n".join(
             [f"{passed}/{len(drill['checks'])} checks", *(f"{count:,} {what}" for what, count in looked.items())]
         ),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from reports.accounting import Outage
 from reports.records import Finding, Verdict, format_duration
 
 Event = Mapping[str, Any]
+INTERRUPTED: Final = "interrupted"  # what ``records.Journal.phase`` says of a phase that no error ended
 _EVENT_FIELDS = frozenset({"n", "t", "utc", "kind", "prev", "hash", "drill", "phase", "outcome", "error"})
 
 
@@ -37,6 +38,21 @@ def phases(events: Iterable[Event]) -> list[dict[str, Any]]:
     return rows
 
 
+def recovery_was_due(events: Iterable[Event]) -> bool:
+    """Whether the deployment was started after its restore and nobody interrupted the drill: it had to recover."""
+    rows = phases(events)
+    return any(row["phase"] == "start" for row in rows) and not any(row["error"] == INTERRUPTED for row in rows)
+
+
+def ending(closed: Event, events: Iterable[Event]) -> str:
+    """How a drill ended that did not come to its end; an interruption has no text of its own, and is named."""
+    why = str(closed["error"]).strip()
+    if not why or why.endswith(":"):
+        interrupted = any(row["error"] == INTERRUPTED for row in phases(events))
+        why = f"{why} {INTERRUPTED if interrupted else 'no reason given'}".strip()
+    return f"the drill ended as {closed['outcome']}: {why}"
+
+
 def recovery_time(events: Iterable[Event], strike_ns: int | None, felt: Outage) -> dict[str, Any]:
     """The recovery time achieved: the strike to the end of the first successful probe, and the interval it lies in."""
     probes = [] if strike_ns is None else [probe for probe in of_kind(events, "probe") if probe["ended_ns"] > strike_ns]
@@ -59,6 +75,7 @@ def recovery_time(events: Iterable[Event], strike_ns: int | None, felt: Outage) 
             "last_before_ns": felt.last_before_ns,
             "first_after_ns": felt.first_after_ns,
             "outage_ns": felt.outage_ns,
+            "attempts_ns": felt.attempts_ns,
         },
     }
 
@@ -72,25 +89,33 @@ def disagreement(recovered: Mapping[str, Any], write_interval_ns: int, probe_int
     success, felt = recovered["first_successful_probe"], recovered["felt"]
     if success is None:
         return []
-    allowed = write_interval_ns + probe_interval_ns + success["ended_ns"] - success["started_ns"]
+    allowed = write_interval_ns + probe_interval_ns + success["ended_ns"] - success["started_ns"] + felt["attempts_ns"]
     if felt["first_after_ns"] is None:
         seen = "a whole transaction succeeded, and the ledger's writer had no write acknowledged after the strike"
     elif abs(apart := felt["first_after_ns"] - success["ended_ns"]) > allowed:
         seen = (f"the first acknowledged write came {format_duration(abs(apart))} {'before' if apart < 0 else 'after'}"
                 f" the end of the first successful probe; at most {format_duration(allowed)} are explained by the"
-                " write interval, the probe interval and the probe's own duration")  # fmt: skip
+                " intervals of writes and probes and by how long the probe and the writes beside it took")  # fmt: skip
     else:
         return []
     return [Finding(code="OUTAGE-DISAGREES", seen=seen, where="recovery time")]
 
 
 def judge(
-    objective: str, target: Mapping[str, Any], achieved_ns: int | None, *, lower_bound: bool, unmeasured: Verdict
+    objective: str,
+    target: Mapping[str, Any],
+    achieved_ns: int | None,
+    *,
+    lower_bound: bool,
+    unmeasured: Verdict,
+    resolution_ns: int = 0,
 ) -> tuple[dict[str, Any], list[Finding]]:
     """One row of the objectives table, and what is found where the target is missed.
 
     A lower bound never passes: where nothing was recovered the loss is unknown, and the least it can be is no measure.
-    ``unmeasured`` is the verdict where there is no figure at all.
+    Nor does an achieved zero against a target finer than ``resolution_ns``: what was lost within one interval is not
+    seen, so it reads ``error``, as what could not be verified. A figure above zero counts back to a recovered write and
+    is the most that can have been lost. ``unmeasured`` is the verdict where there is no figure at all.
     """
     target_ns = target["target_ns"]
     row = {"objective": objective, "target_ns": target_ns, "source": target["source"], "achieved_ns": achieved_ns,
@@ -99,6 +124,8 @@ def judge(
         return row, []
     if target_ns is None:
         return row | {"verdict": Verdict.NO_TARGET.value}, []
+    if achieved_ns == 0 and target_ns < resolution_ns:
+        return row | {"verdict": Verdict.ERROR.value}, []
     margin = target_ns - achieved_ns
     if margin >= 0 and not lower_bound:
         return row | {"margin_ns": margin, "verdict": Verdict.PASSED.value}, []

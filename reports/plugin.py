@@ -109,7 +109,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Close the run: evidence first, and exit with 1 where its verdict is worse than pytest's own."""
     run = session.config.stash.get(RUN, None)
-    if run is None or _to_discard(session, run):
+    if run is None:
+        return
+    if _to_discard(session, run):
+        _silence_junit(session.config, run)
         return
     try:
         evidence = run.close(int(exitstatus))
@@ -125,6 +128,13 @@ def _to_discard(session: pytest.Session, run: Run) -> bool:
     """Whether nothing was judged: no drill opened, and no test executed or the input refused."""
     refused = session.exitstatus == pytest.ExitCode.USAGE_ERROR
     return not run.drills() and (refused or not session.config.stash.get(_EXECUTED, False))
+
+
+def _silence_junit(config: pytest.Config, run: Run) -> None:
+    """Keep pytest's own JUnit plugin from announcing a file of a directory that is about to be removed."""
+    if Path(config.option.xmlpath).is_relative_to(run.directory):
+        junit: Any = config.pluginmanager.get_plugin("junitxml")
+        junit.pytest_unconfigure(config)  # made to be called without its file, too: a second time it does nothing
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

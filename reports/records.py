@@ -150,19 +150,28 @@ _UNITS: Final = {
     "h": 3600 * NANOSECONDS,
     "d": 86400 * NANOSECONDS,
 }
+_LONGEST_NS: Final = 2**53  # the first integer that readers of JSON may round
 
 
 def parse_duration(text: str) -> int:
     """Nanoseconds of ``1ms``, ``90 s``, ``15min``, ``4h``, ``35 d``, or a sum such as ``1h 30min``.
 
     Raises:
-        ValueError: nothing, a bare number, an unknown unit or a negative amount.
+        ValueError: nothing, a bare number, an unknown unit, a negative amount, or more than the 104 days that fit.
     """
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text.strip().lower())
+    shown = text if len(text) <= 60 else text[:60] + "…"
+    if len(text) > 1000:
+        raise ValueError(f"{shown!r} is not a duration: {len(text):,} characters")
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]+)", text.strip().lower())
     rebuilt = "".join(f"{amount}{unit}" for amount, unit in parts)
     if not parts or rebuilt != re.sub(r"\s+", "", text.strip().lower()) or any(unit not in _UNITS for _, unit in parts):
-        raise ValueError(f"{text!r} is not a duration: write a number and a unit of {', '.join(_UNITS)}, such as 15min")
-    return round(sum(float(amount) * _UNITS[unit] for amount, unit in parts))
+        raise ValueError(
+            f"{shown!r} is not a duration: write a number and a unit of {', '.join(_UNITS)}, such as 15min"
+        )
+    nanoseconds = sum(float(amount) * _UNITS[unit] for amount, unit in parts)  # infinite where it overflows
+    if nanoseconds >= _LONGEST_NS:
+        raise ValueError(f"{shown!r} is too long: a duration is at most 104 days")
+    return round(nanoseconds)
 
 
 def format_duration(nanoseconds: int) -> str:
@@ -321,7 +330,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 return
             try:
                 value = json.loads(line)
-            except ValueError as problem:
+            except (ValueError, RecursionError) as problem:
                 raise UsageProblem(
                     f"{path}:{number}", seen=f"not JSON ({problem})", remedy="restore the file from its archive"
                 ) from None
@@ -344,7 +353,7 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
         body = {key: value for key, value in event.items() if key != "hash"}
         try:
             digest = hashlib.sha256(canonical(body)).hexdigest()
-        except (TypeError, ValueError) as problem:
+        except (TypeError, ValueError, RecursionError) as problem:
             digest = f"uncomputable: {problem}"
         if event.get("n") != len(events) or event.get("prev") != previous or event.get("hash") != digest:
             raise UsageProblem(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import platform
 import re
@@ -17,12 +18,25 @@ from reports import evidence
 from reports.accounting import account
 from reports.assessment import assess_one, assess_run
 from reports.measures import last_of
-from reports.records import Clock, Finding, HarnessError, Journal, Redactor, UsageProblem, read_lines, utc_now
+from reports.records import (
+    Clock,
+    Finding,
+    HarnessError,
+    Journal,
+    Redactor,
+    UsageProblem,
+    canonical,
+    read_lines,
+    utc_now,
+)
 
 INTERVAL_NOTE: Final = (
     "A recovery time is the end of the first successful probe; it lies between the start of the last failed probe and"
     " itself. A recovery point is known to one write interval. Durations are of one monotonic clock."
 )
+
+_SOURCES: Final = ("fixtures", "checks", "drills", "reports")
+_SUFFIXES: Final = frozenset({".py", ".sql", ".toml", ".json", ".j2", ".css", ".sh"})
 
 
 class Run:
@@ -31,7 +45,7 @@ class Run:
     Args:
         runs_directory: where the run's own directory is made.
         command: the command line as it was given.
-        suite: name, version and commit of this suite.
+        suite: name, version, commit and digest of the sources of this suite.
         profile: name and SHA-256 of the profile in force; empty texts where there is none.
 
     Raises:
@@ -63,7 +77,7 @@ class Run:
         self.journal.write(
             "run.opened",
             run_id=self.run_id,
-            suite=dict(suite or {"name": "", "version": "", "commit": ""}),
+            suite=dict(suite or {"name": "", "version": "", "commit": "", "source_sha256": ""}),
             command=list(command),
             profile=dict(profile or {"name": "", "sha256": ""}),
             host=describe_host(),
@@ -148,12 +162,37 @@ def describe_host() -> dict[str, Any]:
 
 
 def describe_suite(root: Path) -> dict[str, str]:
-    """Name and version from ``pyproject.toml``, commit from git's own files; empty where there are none."""
+    """Name and version from ``pyproject.toml``, commit from git's own files, sources: empty where there are none."""
     project: dict[str, Any] = {}
     # A checkout without it is still a checkout: the evidence then shows an empty name.
     with contextlib.suppress(OSError, ValueError):
         project = tomllib.loads((root / "pyproject.toml").read_text("utf-8")).get("project", {})
-    return {"name": str(project.get("name", "")), "version": str(project.get("version", "")), "commit": _commit(root)}
+    return {
+        "name": str(project.get("name", "")),
+        "version": str(project.get("version", "")),
+        "commit": _commit(root),
+        "source_sha256": _source_sha256(root),
+    }
+
+
+def _source_sha256(root: Path) -> str:
+    """The SHA-256 of the canonical list of [path, SHA-256] of the sources, sorted; empty where there are none.
+
+    It tells a changed checkout from another of the same commit. Empty, too, where one of them cannot be read.
+    """
+    places = [root / name for name in ("conftest.py", "pyproject.toml")]
+    for place in (place for room in _SOURCES for place in (root / room).glob("*")):
+        if place != root / "reports" / "runs":  # what runs leave is no source, and may be much
+            places += [place, *place.rglob("*")] if place.is_dir() else [place]
+    try:
+        rows = [
+            [path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()]
+            for path in places
+            if path.suffix in _SUFFIXES and path.is_file()
+        ]
+        return hashlib.sha256(canonical(sorted(rows))).hexdigest() if rows else ""
+    except (OSError, ValueError):
+        return ""
 
 
 def _commit(root: Path) -> str:

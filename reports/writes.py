@@ -29,6 +29,7 @@ class Write:
     digest: str
     attempted_ns: int
     acknowledged_ns: int | None = None
+    failed_ns: int | None = None
     found: int = 0
     differs: bool = False
 
@@ -72,6 +73,8 @@ def gather(ledger_lines: Iterable[Mapping[str, Any]], observed_lines: Iterable[M
             raise _broken_ledger(f"write {n} of channel {channel} is {line['event']} and was never attempted")
         elif line["event"] == "acknowledged":
             known[n].acknowledged_ns = int(line["t"])
+        elif line["event"] == "failed":
+            known[n].failed_ns = int(line["t"])
     phantoms: dict[str, list[str]] = {}
     for line in observed_lines:
         channel, name = str(line["channel"]), str(line["id"])

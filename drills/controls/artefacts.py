@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import shutil
@@ -12,7 +13,7 @@ from typing import Final
 
 from psycopg import sql
 
-from checks.database import compare, fingerprint
+from checks.database import Fingerprint, compare, fingerprint
 from drills.contract import RestoresBeside
 from drills.controls.bench import Bench, Control, Seen
 from fixtures.backup_set import FILES, MANIFEST, BackupSet, check_manifest
@@ -33,10 +34,15 @@ def controls(bench: Bench) -> Iterator[Control]:
         yield Control(name=name, breaks=breaks, expects=(code,), look=look)
     if isinstance(bench.method, RestoresBeside):
         yield Control(
+            name="healthy twin of the dump",
+            breaks="nothing, restored beside",
+            look=lambda: _restore_beside(bench, lambda path: None),
+        )
+        yield Control(
             name="cut dump restored",
             breaks="a dump cut in half before its manifest was written, restored all the same",
             expects=("RESTORE-FAILED", "ROWS-LOST"),
-            look=lambda: _restore_cut_dump(bench),
+            look=lambda: _restore_beside(bench, _cut),
         )
 
 
@@ -77,22 +83,37 @@ def _with_artefact(bench: Bench, mutate: Callable[[Path], object]) -> Seen:
         return Seen(victim=victim.name, findings=findings)
 
 
-def _restore_cut_dump(bench: Bench) -> Seen:
+def _restore_beside(bench: Bench, mutate: Callable[[Path], object]) -> Seen:
     """What the manifest cannot tell, the restore or the comparison after it must."""
     assert isinstance(bench.method, RestoresBeside)
     database = bench.deployment.database
     with _backup_copy(bench) as (copy, victim), database.connect("postgres") as connection:
-        _cut(victim)
+        mutate(victim)
         name = sql.Identifier(BESIDE)
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name))
         try:
             bench.method.restore_beside(copy.place("database"), database, BESIDE, bench.job)
-            observed = fingerprint(
-                lambda: database.connect(BESIDE), held=None, jobs=bench.job.jobs, key=bench.expected.key
-            )
-            findings = compare(bench.expected.database, observed)
+            findings = _compare_rows(bench.expected.database, _beside(bench))
         except CommandFailed as problem:
             findings = [Finding(code="RESTORE-FAILED", seen=str(problem))]
         finally:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
         return Seen(victim=victim.name, findings=findings)
+
+
+def _beside(bench: Bench) -> Fingerprint:
+    """The database restored beside, as far as it must equal the backup: its rows, not the settings left out there."""
+    return fingerprint(
+        lambda: bench.deployment.database.connect(BESIDE), held=None, jobs=bench.job.jobs, key=bench.expected.key
+    )
+
+
+def _compare_rows(expected: Fingerprint, observed: Fingerprint) -> list[Finding]:
+    """What the tables of one database lack beside another's; settings, grants and sequences are not asked for."""
+    return compare(_only_tables(expected), _only_tables(observed))
+
+
+def _only_tables(fingerprint: Fingerprint) -> Fingerprint:
+    kinds = ("table", "materialised view")
+    catalogue = {kind: fingerprint.catalogue.get(kind, {}) for kind in kinds}
+    return dataclasses.replace(fingerprint, catalogue=catalogue, sequences={})

@@ -11,7 +11,7 @@ import psycopg
 
 from checks.database import Fingerprint
 from drills.contract import DatabaseMethod, Job
-from drills.verification import Compared, Expected
+from drills.verification import Compared, Expected, OwnWrites
 from fixtures.backup_set import BackupSet
 from fixtures.deployment import Deployment
 from reports.records import Finding, Journal
@@ -23,8 +23,9 @@ COPY: Final = "enprivacy_drill_copy"
 class Bench:
     """Where the controls work, and what they compare with.
 
-    ``struck_ns`` is the instant of the strike; ``observed`` holds the ledger's writes as found after recovery; ``account`` says what the accounting finds in such
-    lines; ``directory`` is for scratch files.
+    ``struck_ns`` is the instant of the strike; ``own`` what the suite wrote itself; ``observed`` holds the ledger's
+    writes as found after recovery; ``account`` says what the accounting finds in such lines; ``directory`` is for
+    scratch files.
     """
 
     deployment: Deployment
@@ -33,6 +34,7 @@ class Bench:
     backup: BackupSet
     expected: Expected
     compared: Compared
+    own: OwnWrites
     method: DatabaseMethod
     struck_ns: int
     observed: Path
@@ -66,9 +68,14 @@ class Seen:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Control:
-    """One planted damage and the look at it. ``expects`` names the codes of which one must be seen; none: a twin."""
+    """One planted damage and the look at it. ``expects`` names the codes of which one must be seen; none: a twin.
+
+    The reference application holds something of every kind, so there a control that finds nothing to break is broken
+    itself, unless it is not ``always`` possible.
+    """
 
     name: str
     breaks: str
     expects: tuple[str, ...] = ()
+    always: bool = True
     look: Callable[[], Seen]

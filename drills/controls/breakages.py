@@ -32,7 +32,9 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND {_USER} AND {_NOT_EXTENSION.format(oid="c.oid")} AND pg_relation_size(c.oid) > 0
 ORDER BY pg_relation_size(c.oid), 1"""
 _CELLS: Final = f"""
-SELECT format('%I.%I SET %I = %I', n.nspname, c.relname, a.attname, a.attname), format('%I.%I', n.nspname, c.relname)
+SELECT format('UPDATE %1$I.%2$I SET %3$I = %3$I || ''.'' WHERE ctid = (SELECT max(ctid) FROM %1$I.%2$I'
+              ' WHERE %3$I IS NOT NULL)',
+              n.nspname, c.relname, a.attname), format('%I.%I', n.nspname, c.relname)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
 WHERE c.relkind = 'r' AND {_USER} AND {_NOT_EXTENSION.format(oid="c.oid")} AND pg_relation_size(c.oid) > 0
   AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND a.atttypid = 'text'::regtype
@@ -62,7 +64,7 @@ BREAKAGES: Final = (
         breaks="one character added to one cell",
         expects=("ROWS-ALTERED",),
         victims=_CELLS,
-        break_it="UPDATE {} || '.' WHERE ctid = (SELECT max(ctid) FROM {table})",
+        break_it="{}",
         table=True,
         without_triggers=True,
     ),

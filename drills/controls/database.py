@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator
+from typing import Final
 
 import psycopg
 
@@ -12,6 +13,15 @@ from checks.database import compare, fingerprint_on, sequences_behind_columns
 from checks.snapshot import read_sequences, reading
 from drills.controls.bench import Bench, Control, Copy, Seen
 from drills.controls.breakages import BREAKAGES, Breakage
+from reports.records import HarnessError
+
+# What protects a victim from being broken. Anything else means that the control itself is broken.
+PROTECTED: Final = (
+    psycopg.errors.IntegrityError,
+    psycopg.errors.DataError,
+    psycopg.errors.GeneratedAlways,
+    psycopg.errors.DependentObjectsStillExist,
+)
 
 
 def controls(bench: Bench, copy: Copy) -> Iterator[Control]:
@@ -55,10 +65,11 @@ def _healthy(bench: Bench, copy: Copy) -> Seen:
 def _break(bench: Bench, copy: Copy, breakage: Breakage) -> Seen:
     """Break the copy in a transaction, look at it from inside, and roll back."""
     connection = copy.connection
-    for victim, *tables in connection.execute(breakage.victims.encode()).fetchall():
+    victims = connection.execute(breakage.victims.encode()).fetchall()
+    for victim, *tables in victims:
         touched = [str(tables[0])] if breakage.table else []
         before = dataclasses.replace(copy.twin, tables={table: copy.twin.tables[table] for table in touched})
-        statement = breakage.break_it.replace("{table}", touched[0] if touched else "").replace("{}", str(victim))
+        statement = breakage.break_it.replace("{}", str(victim))
         try:
             with connection.transaction(force_rollback=True):
                 connection.execute("SET LOCAL client_min_messages = error")
@@ -66,10 +77,16 @@ def _break(bench: Bench, copy: Copy, breakage: Breakage) -> Seen:
                     connection.execute("SET LOCAL session_replication_role = replica")
                 changed = connection.execute(statement.encode()).rowcount
                 after = fingerprint_on(connection, key=bench.expected.key, tables=touched)
-        except psycopg.Error:
-            continue  # a constraint protects this victim: try the next
+        except PROTECTED:
+            continue  # try the next
         if changed != 0:
             return Seen(victim=str(victim), findings=compare(before, after))
+    if victims:
+        raise HarnessError(
+            f"the control {breakage.name!r}",
+            seen=f"none of {len(victims)} could be broken",
+            remedy="mend its statement in drills/controls/breakages.py",
+        )
     return Seen()
 
 
@@ -78,7 +95,10 @@ def _move_sequence(bench: Bench, copy: Copy, *, behind_column: bool) -> Seen:
     moved = [name for name, position in sorted(copy.twin.sequences.items()) if position.next > position.increment > 0]
     for name in moved:
         with bench.connect() as connection:
-            connection.execute("SELECT setval(%s, 1, false)", (name,))
+            connection.execute(
+                "SELECT setval(seqrelid::regclass, seqmin, false) FROM pg_sequence WHERE seqrelid = %s::regclass",
+                (name,),
+            )
             try:
                 with reading(bench.connect, snapshot=None) as reader:
                     behind = sequences_behind_columns(reader)

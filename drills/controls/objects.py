@@ -15,7 +15,7 @@ import minio.commonconfig
 from checks.inventories import ObjectEntry, read_inventory, write_inventory
 from checks.objects import compare_inventories, merged, take_inventory
 from drills.controls.bench import Bench, Control, Seen
-from drills.verification import ours, references
+from drills.verification import references
 
 SCRATCH_BUCKET: Final = "enprivacy-drill-copy"
 SAMPLE: Final = 4
@@ -85,7 +85,7 @@ def _with_objects(bench: Bench, mutate: Mutation, *, refer: bool = False) -> See
     observed = bench.directory / "control-observed.jsonl"
     write_inventory(observed, _with_sample(bench.compared.observed_objects, scratch.path, set(sample)))
     if refer:
-        findings, _ = references(bench.deployment, observed)
+        findings, _ = references(bench.deployment, observed, bench.own)
     else:
         findings = compare_inventories(
             bench.compared.expected_objects, observed, explained=bench.compared.known_since.__contains__
@@ -104,14 +104,16 @@ def _with_sample(observed: Path, sample: Path, taken: set[str]) -> Iterator[Obje
 
 def _sample(bench: Bench) -> list[ObjectEntry]:
     """The first few restored objects that hold something and that are not the ledger's own."""
-    entries = (entry for entry in read_inventory(bench.compared.expected_objects) if entry.size and not ours(entry.key))
-    return list(itertools.islice(entries, SAMPLE))
+    entries = read_inventory(bench.compared.expected_objects)
+    wanted = (entry for entry in entries if entry.size and not entry.key.startswith(bench.own.prefix))
+    return list(itertools.islice(wanted, SAMPLE))
 
 
 def _referenced(bench: Bench) -> list[str]:
     """Keys that rows of the restored database refer to, with the digest that the object must have."""
     query = (
-        f"SELECT key FROM ({bench.deployment.references_query}) AS r (key, sha256, c, d, e) WHERE sha256 IS NOT NULL"
+        f"SELECT key FROM ({bench.deployment.references_query}) AS r (key, sha256, size, d, e)"
+        f" WHERE sha256 IS NOT NULL AND coalesce(size, 1) > 0 ORDER BY 1 LIMIT {SAMPLE}"
     )
     with bench.deployment.database.connect() as connection:
-        return [str(key) for (key,) in connection.execute(f"{query} ORDER BY 1 LIMIT {SAMPLE}".encode())]
+        return [str(key) for (key,) in connection.execute(query.encode())]

@@ -133,7 +133,12 @@ def build(
         "run.opened",
         0,
         run_id="20261122T210403Z-4f9a",
-        suite={"name": "enprivacy-restore-drills", "version": "0.1.0", "commit": "c0ffee" * 6 + "abcd"},
+        suite={
+            "name": "enprivacy-restore-drills",
+            "version": "0.1.0",
+            "commit": "c0ffee" * 6 + "abcd",
+            "source_sha256": digest("sources"),
+        },
         command=["pytest", "drills", "-k", "total_loss and pg_dump", text],
         profile={"name": "built-in", "sha256": ""},
         host={"system": "Linux 6.1.0 x86_64", "python": "3.11.9", "processors": 2},

@@ -20,10 +20,6 @@ class Age:
 
     name = "age"
 
-    def unavailable(self) -> str:
-        """Empty: the library comes with the suite."""
-        return ""
-
     def back_up(self, values: Mapping[str, str], target: Path, job: Job) -> None:
         """Encrypt the variables to the recipient."""
         recipient = pyrage.x25519.Recipient.from_str(job.recipient)

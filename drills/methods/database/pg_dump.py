@@ -23,11 +23,6 @@ class PgDump:
 
     name = "pg_dump"
 
-    def unavailable(self, source: Database) -> str:
-        """Empty: every PostgreSQL carries it."""
-        del source
-        return ""
-
     def back_up(self, source: Database, target: Path, job: Job) -> None:
         """Dump the database as of the exported snapshot, then the roles."""
         tools, environment = source.tools, source.environment()
@@ -79,7 +74,8 @@ class PgDump:
                     "--set=ON_ERROR_STOP=1",
                 ],
                 timeout=job.seconds,
-                env=environment,
+                # An error would have the server log the statement, password verifier and all.
+                env=environment | {"PGOPTIONS": "-c log_min_error_statement=panic"},
                 stdin=plain,
             )
         finally:
