@@ -171,8 +171,8 @@ def keep_logs(workspace: Workspace, record: Record, drill: str) -> None:
     kept = record.drill_directory(drill) / "logs"
     kept.mkdir(exist_ok=True)
     for log in sorted(workspace.processes.logs.iterdir()):
-        if text := tail(log):
-            (kept / log.name).write_text(record.redactor.clean(text) + "\n", "utf-8")
+        if text := tail(log, record.redactor):
+            (kept / log.name).write_text(text + "\n", "utf-8")
 
 
 def _progress(config: pytest.Config) -> Callable[[str, int, int], None]:

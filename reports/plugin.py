@@ -134,7 +134,8 @@ def _silence_junit(config: pytest.Config, run: Run) -> None:
     """Keep pytest's own JUnit plugin from announcing a file of a directory that is about to be removed."""
     if Path(config.option.xmlpath).is_relative_to(run.directory):
         junit: Any = config.pluginmanager.get_plugin("junitxml")
-        junit.pytest_unconfigure(config)  # made to be called without its file, too: a second time it does nothing
+        if junit is not None:
+            junit.pytest_unconfigure(config)  # made to be called without its file, too: a second time it does nothing
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -75,6 +75,13 @@ def test_a_write_acknowledged_while_the_disaster_strikes_falls_with_the_deployme
     assert (codes(accounting), accounting.channels[0].lost) == ([], 1)
 
 
+def test_a_write_attempted_before_the_end_and_acknowledged_after_it_is_not_lost_after_recovery(ledger):
+    gone = STRIKE + 501 * MS  # between the attempt of the later write and its acknowledgement
+    accounting = account(*ledger(later_lost=(1,)), STRIKE, gone_ns=gone)
+    row = accounting.channels[0]
+    assert (codes(accounting), row.lost, row.lost_after_recovery, row.felt.first_after_ns) == ([], 1, 0, None)
+
+
 def test_an_altered_write_ends_the_recovered_prefix(ledger):
     accounting = account(*ledger(altered=(9,)), STRIKE)
     assert (codes(accounting), accounting.rpo_achieved_ns) == (["WRITE-ALTERED"], STRIKE - 802 * MS)
@@ -114,6 +121,13 @@ def test_a_channel_without_any_acknowledged_write_leaves_the_rpo_unknown(ledger)
 def test_the_felt_outage_runs_from_the_last_acknowledgement_to_the_first_after_the_disaster(ledger):
     felt = account(*ledger(later=(1, 2)), STRIKE).channels[0].felt
     assert (felt.last_before_ns, felt.first_after_ns, felt.outage_ns) == (902 * MS, 1_502 * MS, 600 * MS)
+
+
+def test_the_felt_outage_knows_how_long_the_attempts_around_its_end_took(ledger):
+    lines, observed = ledger(later=(1, 2), unacknowledged=(10,))
+    lines = [line | {"t": STRIKE + 590 * MS} if line["event"] == "failed" else line for line in lines]
+    felt = account(lines, observed, STRIKE).channels[0].felt
+    assert (felt.first_after_ns, felt.attempts_ns) == (1_602 * MS, 90 * MS + 2 * MS)
 
 
 @pytest.mark.parametrize("extra", [{"event": "acknowledged", "n": 99}, {"event": "attempt", "n": 0, "id": "again"}])

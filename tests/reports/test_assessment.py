@@ -42,6 +42,15 @@ def test_more_lost_than_allowed_fails(assessed):
     assert (codes(drill), drill["objectives"][1]["verdict"]) == (["RPO-EXCEEDED"], "failed")
 
 
+def test_a_target_finer_than_the_write_interval_is_not_met_by_an_achieved_zero(assessed):
+    drill = assessed(lost=0, rpo=1 * MS)["drills"][0]
+    rpo = drill["objectives"][1]
+    assert (rpo["achieved_ns"], rpo["verdict"], rpo["margin_ns"], drill["verdict"]) == (0, "error", None, "error")
+    assert "one write every 50 ms" in drill["reasons"][0]
+    for enough in (50 * MS, 900_000 * MS):
+        assert assessed(lost=0, rpo=enough)["drills"][0]["objectives"][1]["verdict"] == "passed"
+
+
 def test_a_lower_bound_never_passes(assessed):
     drill = assessed(lost=200, rpo=3_600_000 * MS)["drills"][0]
     assert (drill["recovery_point"]["lower_bound"], drill["objectives"][1]["verdict"]) == (True, "failed")
@@ -55,8 +64,8 @@ def test_a_finding_of_a_check_fails_check_drill_and_run(assessed):
 
 
 def test_a_notice_is_shown_and_fails_nothing(assessed):
-    drill = assessed(findings=[{"code": "OBJECTS-ORPHANED", "seen": "3 objects"}])["drills"][0]
-    assert (codes(drill), drill["verdict"]) == (["OBJECTS-ORPHANED"], "passed")
+    drill = assessed(findings=[{"code": "SEQUENCE-AHEAD", "seen": "by three"}])["drills"][0]
+    assert (codes(drill), drill["verdict"]) == (["SEQUENCE-AHEAD"], "passed")
 
 
 def test_a_remark_on_a_single_feature_stands_beside_a_pass(assessed):
@@ -124,6 +133,31 @@ def test_recovery_that_no_probe_saw_fails(assessed):
     assert (codes(drill), drill["objectives"][0]["verdict"]) == (["RECOVERY-UNSEEN"], "failed")
 
 
+def altered_journal(run, builder, change):
+    run.journal.events = [event for event in run.journal.events if change(event) is not False]
+    builder.rechain(run)
+    return assess_run(run.directory)["drills"][0]
+
+
+def test_a_restore_that_failed_before_the_start_says_nothing_of_transactions(made, builder):
+    run = made(probes=False, drill_closed="failed")
+    late = ("start", "ready", "first transaction")
+    drill = altered_journal(run, builder, lambda event: event.get("phase") not in late)
+    assert (codes(drill), drill["objectives"][0]["verdict"]) == ([], "error")
+
+
+def test_an_interrupted_drill_says_so_and_accuses_nobody(made, builder):
+    def interrupt(event):
+        if event["kind"] == "phase.closed" and event["phase"] == "ready":
+            event |= {"outcome": "failed", "error": "interrupted"}
+        if event["kind"] == "drill.closed":
+            event["error"] = "ready: "
+
+    drill = altered_journal(made(probes=False, drill_closed="error"), builder, interrupt)
+    assert (codes(drill), drill["verdict"]) == ([], "error")
+    assert "the drill ended as error: ready: interrupted" in drill["reasons"]
+
+
 def test_clients_let_in_long_before_the_first_whole_transaction_are_noticed(assessed, builder):
     strike = 12_000 * MS
     early = builder.whole_ledger(strike=strike, lost=2, back=strike + 3_800 * MS)
@@ -134,6 +168,15 @@ def test_a_disagreement_within_the_intervals_is_none(assessed, builder):
     strike = 12_000 * MS
     near = builder.whole_ledger(strike=strike, lost=2, back=strike + 4_210 * MS + 300 * MS)  # 50 + 50 + 210 allowed
     assert codes(assessed(ledger=near)["drills"][0]) == []
+
+
+def test_one_long_timeout_of_a_client_beside_a_fast_probe_accuses_nobody(assessed, builder):
+    strike, slow = 12_000 * MS, 2_000 * MS
+    ledger = builder.whole_ledger(strike=strike, lost=2, back=strike + 4_210 * MS + 1_700 * MS)
+    for line in ledger.events:
+        if line["event"] == "failed":
+            line["t"] += slow
+    assert codes(assessed(ledger=ledger)["drills"][0]) == []
 
 
 def test_a_ledger_that_cannot_be_read_makes_an_error_and_keeps_the_rest(made):

@@ -87,6 +87,17 @@ def test_hostile_text_is_bounded_in_the_terminal(assessed):
     assert len(lines) < 60
 
 
+def test_the_closing_table_shows_how_sharp_the_recovery_point_is(assessed):
+    column = [text[42:58].strip() for text, _ in closing.lines(assessed(lost=0, rpo=1_000_000))]
+    assert column[2:5] == ["0 s", "+/-50 ms", "of 1 ms"]
+
+
+def test_the_page_shows_the_sources_beside_the_commit(shown, assessed):
+    suite = assessed()["suite"]
+    assert f"commit <code><bdi>{suite['commit'][:12]}</bdi></code>" in shown()
+    assert f"its sources <code>{suite['source_sha256'][:12]}</code>" in shown()
+
+
 def test_the_closing_table_is_plain_and_at_most_a_hundred_columns_wide(assessed):
     lines = [text for text, _ in closing.lines(assessed(rto=1, lost=40, rpo=1, uncaught=["row lost"]))]
     assert all(len(line) <= 100 and line.isascii() for line in lines)

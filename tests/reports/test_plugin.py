@@ -2,9 +2,12 @@
 
 import json
 import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from reports.run import describe_suite
 
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[2]
@@ -132,6 +135,38 @@ def test_a_refused_input_leaves_no_run_behind(session, runs, monkeypatch):
     monkeypatch.setenv("REFUSE", "1")
     assert session().ret == 4
     assert runs() == []
+
+
+def test_a_refused_run_announces_no_file_that_is_removed(session, runs, pytester):
+    own = pytester.path / "own.xml"
+    assert "generated xml file" not in session("drills/absent.py").stdout.str()
+    assert "generated xml file" not in session("-k", "nothing").stdout.str()
+    assert f"generated xml file: {own}" in session("drills/absent.py", "--junitxml=own.xml").stdout.str()
+    assert own.exists()
+    assert runs() == []
+
+
+def test_warnings_fail_tests_of_ours_and_no_drill(pytestconfig):
+    assert "error" in pytestconfig.getini("filterwarnings")
+    assert "filterwarnings" not in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]
+
+
+def test_a_changed_source_shows_and_what_a_run_leaves_does_not(tmp_path):
+    def source():
+        return describe_suite(tmp_path)["source_sha256"]
+
+    assert source() == ""
+    for name in ("reports/a.py", "checks/deep/b.sql"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("1")
+    before = source()
+    (tmp_path / "reports/runs/one").mkdir(parents=True)
+    (tmp_path / "reports/runs/one/evidence.json").write_text("{}")
+    (tmp_path / "checks/notes.txt").write_text("no source")
+    assert len(before) == 64
+    assert source() == before
+    (tmp_path / "checks/deep/b.sql").write_text("2")
+    assert source() not in (before, "")
 
 
 def test_a_refusal_after_a_drill_was_opened_keeps_the_run(session, runs, monkeypatch):

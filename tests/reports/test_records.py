@@ -106,6 +106,19 @@ def test_what_is_no_duration_is_refused(text):
         parse_duration(text)
 
 
+@pytest.mark.parametrize("text", ["120d", "9" * 400 + "h", "104d 9h", "9007199254740992ns", "0.1d " * 10 + "200d"])
+def test_a_duration_that_no_journal_could_hold_is_refused_with_the_longest_there_is(text):
+    with pytest.raises(ValueError, match="at most 104 days"):
+        parse_duration(text)
+
+
+def test_the_longest_durations_and_texts_of_any_length_are_no_trap():
+    assert parse_duration("104d") < parse_duration("9007199254740991ns") == 2**53 - 1
+    for text in ("9" * 100_000, "9" * 100_000 + "h", "1h" * 50_000, "٣h", "1e400h", "nan s", "inf h"):
+        with pytest.raises(ValueError, match="not a duration"):
+            parse_duration(text)
+
+
 @pytest.mark.parametrize(
     ("nanoseconds", "text"),
     [(0, "0 s"), (840_000, "840 µs"), (999_600_000, "1 s"), (59_999_000_000, "1 min"), (5_400 * 10**9, "1 h 30 min")],

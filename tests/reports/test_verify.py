@@ -1,5 +1,6 @@
 """``python -m reports verify``, as an auditor runs it."""
 
+import hashlib
 import json
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from reports import evidence
 from reports.__main__ import main
 from reports.assessment import assess_run
+from reports.records import GENESIS, canonical
 
 
 @pytest.fixture
@@ -37,6 +39,67 @@ def test_one_tampered_figure_is_named(archived, capsys, old, new, named):
     (archived / "evidence.json").write_text(kept.replace(old, new, 1))
     assert main(["verify", str(archived)]) == 1
     assert f"{named}: it says" in capsys.readouterr().out
+
+
+def test_an_aborted_run_is_assessed_from_what_it_wrote(made, capsys):
+    assert main(["verify", str(made(run_closed=None, drill_closed=None).directory)]) == 1
+    told = capsys.readouterr().out
+    assert "verdict    error: aborted" in told
+    assert "reason     run: the run was opened and never closed" in told
+    assert "the drill was opened and never closed" in told
+
+
+@pytest.mark.parametrize("garbage", ["x", '{"n": 99', "x\n", "\n", "{}\n"])
+def test_anything_after_the_line_that_closed_the_run_is_noticed(archived, capsys, garbage):
+    with (archived / "journal.jsonl").open("a") as file:
+        file.write(garbage)
+    assert main(["verify", str(archived)]) in (1, 4)
+    assert "figures" not in capsys.readouterr().out
+
+
+def test_events_after_the_end_of_the_run_are_noticed_though_their_chain_holds(made, capsys):
+    run = made()
+    run.journal.write("health", 99)
+    run.journal.save(run.directory)
+    assert main(["verify", str(run.directory)]) == 1
+    assert "something follows the line that closed the run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["run.opened", "drill.opened", "ledger.closed", "strike", "probe", "control"])
+@pytest.mark.parametrize("key", ["kind", "drill", "sha256", "path", "at_ns", "outcome", "expects", "suite"])
+def test_a_chained_journal_that_lacks_a_key_ends_in_one_line(made, builder, capsys, kind, key):
+    run = made()
+    evidence.write(assess_run(run.directory), run.directory / "evidence.json")
+    events, run.journal.events = run.journal.events, []
+    for event in events:
+        fields = {name: value for name, value in event.items() if name not in ("n", "prev", "hash")}
+        if event["kind"] == kind:
+            fields.pop(key, None)
+        whole = {"n": len(run.journal.events)} | fields
+        whole["prev"] = run.journal.events[-1]["hash"] if run.journal.events else GENESIS
+        run.journal.events.append(whole | {"hash": hashlib.sha256(canonical(whole)).hexdigest()})
+    run.journal.save(run.directory)
+    lacks = any(event["kind"] == kind and key in event for event in events)
+    status, told = main(["verify", str(run.directory)]), capsys.readouterr()
+    assert status in (1, 4) or not lacks or "NOT covered" in told.out
+    assert told.err.count("\n") == (status == 4)
+
+
+@pytest.mark.parametrize("depth", [200, 900, 5_000, 100_000])
+def test_a_deeply_nested_line_ends_in_one_line(archived, capsys, depth):
+    nested = b"[" * depth + b"]" * depth
+    for name in ("journal.jsonl", "evidence.json"):
+        kept = (archived / name).read_bytes()
+        (archived / name).write_bytes(b'{"n": 0, "kind": "run.opened", "suite": ' + nested + b"}\n")
+        assert main(["verify", str(archived)]) in (1, 4)
+        assert capsys.readouterr().err.count("\n") <= 1
+        (archived / name).write_bytes(kept)
+
+
+def test_success_says_what_is_covered_and_what_is_not(archived, capsys):
+    main(["verify", str(archived)])
+    (covered,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("covered")]
+    assert "journal.jsonl, the ledgers, evidence.json; not report.html and junit.xml" in covered
 
 
 def test_a_tampered_ledger_is_named(archived, capsys):
