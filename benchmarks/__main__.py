@@ -13,7 +13,8 @@ from typing import Any, Final
 from benchmarks.bare import Ground
 from benchmarks.comparison import Comparison
 from benchmarks.table import figures, render
-from drills.plugin import COPIES, EMPTY_DEPLOYMENT_BYTES, reckoned_bytes
+from drills.plugin import COPIES, EMPTY_DEPLOYMENT_BYTES
+from fixtures.deployment import ignore_libpq_variables
 from fixtures.postgres_tools import find_postgres, find_unprivileged
 from fixtures.profile import DEFAULT_PROFILE, load_profile
 from fixtures.refapp.scales import SCALES, parse_scale
@@ -34,7 +35,8 @@ def main() -> int:
         for report in clear_abandoned(root):
             _tell(f"cleared what run {report['run']} left")
         profile = load_profile(DEFAULT_PROFILE)
-        require_disk(root, profile.free_disk + EMPTY_DEPLOYMENT_BYTES + COPIES * reckoned_bytes(options.sizes))
+        ignore_libpq_variables()
+        require_disk(root, profile.free_disk + EMPTY_DEPLOYMENT_BYTES + COPIES * options.sizes.reckoned_bytes)
         clock, redactor = Clock.start(), Redactor()
         workspace = open_workspace(root, f"benchmark-{utc_now():%H%M%S}-{os.getpid()}", clock=clock, redactor=redactor)
         try:

@@ -76,7 +76,9 @@ class Load:
         def all_acknowledged() -> bool:
             if not writer.alive():
                 raise HarnessError(
-                    "the ledger's writer", seen=f"it ended: {tail(writer.errors)}", remedy="see the message"
+                    "the ledger's writer",
+                    seen=f"it ended: {tail(writer.errors, self.deployment.processes.redactor)}",
+                    remedy="see the message",
                 )
             return ledger.channels_acknowledged_since(self.path, since) == set(ledger.CHANNELS)
 

@@ -87,7 +87,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                     f"cleared what run {report['run']} left: {ended}; {report['removed'] or 'no directory'}"
                 )
         profile, sizes = config.stash[PROFILE], config.stash[SIZES]
-        require_disk(root, profile.free_disk + EMPTY_DEPLOYMENT_BYTES + COPIES * reckoned_bytes(sizes))
+        require_disk(root, profile.free_disk + EMPTY_DEPLOYMENT_BYTES + COPIES * sizes.reckoned_bytes)
         require_free_ports(profile.named_ports())
         find_rclone()
         keys = key_pair(profile)
@@ -100,11 +100,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError(str(problem)) from None
     except HarnessError as problem:
         pytest.exit(str(problem), returncode=pytest.ExitCode.INTERNAL_ERROR)
-
-
-def reckoned_bytes(sizes: Sizes) -> int:
-    """About how many bytes a deployment of these sizes holds: its database, its documents and their redacted output."""
-    return sizes.database_bytes + 2 * sizes.documents * sizes.document_bytes
 
 
 @pytest.hookimpl(wrapper=True)
