@@ -44,10 +44,10 @@ class DatabaseMethod(Protocol):
 
 @runtime_checkable
 class RestoresBeside(Protocol):
-    """A database method that can also restore one database's content beside others, into an empty one."""
+    """A database method that can also restore the rows of one database beside others."""
 
     def restore_beside(self, backup: Path, target: Database, name: str, job: Job) -> None:
-        """Restore into the empty database ``name`` of a server that has the roles already."""
+        """Restore tables and rows into the empty database ``name`` of a server that has the roles already."""
 
 
 class ObjectMethod(Protocol):

@@ -83,8 +83,8 @@ class PgDump:
         self._restore(backup, target, "postgres", job, "--create")
 
     def restore_beside(self, backup: Path, target: Database, name: str, job: Job) -> None:
-        """Restore the dump's content into an empty database of any name."""
-        self._restore(backup, target, name, job)
+        """Restore the dump's tables with their rows into an empty database of any name; no indexes and constraints."""
+        self._restore(backup, target, name, job, "--section=pre-data", "--section=data")
 
     def bulk(self, backup: Path) -> Path:
         """The largest table's data."""
