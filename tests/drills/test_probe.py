@@ -7,7 +7,7 @@ from drills.probe import Prober
 from fixtures.refapp.client import ApplicationError
 from reports.accounting import Outage
 from reports.measures import recovery_time
-from reports.records import NANOSECONDS, pause, read_journal
+from reports.records import NANOSECONDS, pause, read_journal, wait_until
 
 MS = 1_000_000
 DRILL = "a-drill"
@@ -33,9 +33,9 @@ class Caller:
 def prober(target, journal):
     made = []
 
-    def make(*, interval_ns=20 * MS, problem=None):
+    def make(*, interval_ns=20 * MS, problem=None, door=lambda: True):
         made.append(Prober(Caller(target, problem), journal=journal, drill=DRILL, prefix="probe/",
-                           interval_ns=interval_ns, limit_ns=5000 * MS))  # fmt: skip
+                           interval_ns=interval_ns, limit_ns=5000 * MS, door=door))  # fmt: skip
         return made[0]
 
     yield make
@@ -96,8 +96,8 @@ def test_first_failed_last_failed_and_first_successful_are_written(target, journ
     ("problem", "step", "seen"),
     [
         (ApplicationError("process: document 7 is failed"), "process", "ApplicationError: document 7 is failed"),
-        (httpx.ConnectError("refused"), "connect", "ConnectError: refused"),
-        (httpx.ReadTimeout("too slow"), "connect", "ReadTimeout: too slow"),
+        (httpx.ConnectError("refused"), "request", "ConnectError: refused"),
+        (httpx.ReadTimeout("too slow"), "request", "ReadTimeout: too slow"),
     ],
 )
 def test_a_failed_probe_names_the_step_and_what_was_seen(journal, prober, problem, step, seen):
@@ -153,3 +153,10 @@ def test_a_success_is_dated_by_the_runs_clock(target, journal, prober):
     assert instrument.await_success(seconds=60)
     assert before <= instrument.success.started_ns <= instrument.success.ended_ns <= journal.clock.now()
     assert instrument.success.ended_ns < 3600 * NANOSECONDS
+
+
+def test_a_shut_door_is_a_failed_probe_and_no_transaction(journal, prober):
+    shut = prober(problem=AssertionError("a transaction was tried"), door=lambda: False)
+    shut.start()
+    wait_until(lambda: probes(journal), seconds=10, interval=0.01, what="the first probe")
+    assert (probes(journal)[0]["step"], probes(journal)[0]["seen"]) == ("connect", "nobody listens")
