@@ -67,7 +67,7 @@ def run_bare(
         redactor=ground.redactor,
     )
     try:
-        deployment.spin_up()
+        deployment.spin_up({})
         deployment.seed(progress)
         deployment.await_quiet(seconds=60)
         finished = ground.processes.run(

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import decimal
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -14,7 +14,7 @@ from psycopg import sql
 
 from checks import differences
 from checks.catalogue import Catalogue, read_catalogue
-from checks.contents import Method, TableDigest, digest_on, digest_tables
+from checks.contents import LARGE_OBJECTS, Method, TableDigest, digest_on, digest_tables
 from checks.snapshot import (
     Connect,
     HeldSnapshot,
@@ -127,6 +127,8 @@ def compare(
     *,
     sequences_until: Mapping[str, SequencePosition] | None = None,
     matviews_refreshed: bool = True,
+    live: Collection[str] = (),
+    unlogged_emptied: bool = False,
 ) -> list[Finding]:
     """What the restored database lacks, has altered, or has too much of; nothing where they are equal.
 
@@ -139,6 +141,10 @@ def compare(
             are skipped, and nothing collides. None leaves the upper end open.
         matviews_refreshed: the restore computes materialised views anew (pg_restore does), so that one that was
             stale may rightly differ: whether they are filled is compared, their rows are not.
+        live: tables that went on changing after ``expected`` was taken, as ``tables_that_changed`` names them. That
+            they are there, and how they are made, is compared; their rows are not, and sequences may be further on.
+        unlogged_emptied: the server's files were restored: unlogged tables come back without rows and unlogged
+            sequences at their start, since the write-ahead log does not have them.
 
     Raises:
         HarnessError: the two were not taken by the same method, or over the same tables.
@@ -156,20 +162,57 @@ def compare(
             seen=f"PostgreSQL {majors[0]} and {majors[1]} need not hash alike",
             remedy="take both by method text",
         )
-    skipped = set(expected.catalogue.get("materialised view", ())) if matviews_refreshed else set()
+    refreshed = expected.catalogue.get("materialised view", {}) if matviews_refreshed else {}
+    skipped = {*refreshed, *live}
+    before = _emptied(expected) if unlogged_emptied else expected
     return [
-        *differences.of_catalogues(expected.catalogue, observed.catalogue, majors=majors),
+        *differences.of_catalogues(
+            _without_large_objects(before.catalogue) if LARGE_OBJECTS in live else before.catalogue,
+            _without_large_objects(observed.catalogue) if LARGE_OBJECTS in live else observed.catalogue,
+            majors=majors,
+        ),
         *differences.of_tables(
-            _without(expected.tables, skipped),
+            _without(before.tables, skipped),
             _without(observed.tables, skipped),
             known=set(observed.catalogue.get("table", ())) | set(observed.catalogue.get("materialised view", ())),
         ),
-        *differences.of_sequences(expected.sequences, observed.sequences, until=sequences_until),
+        *differences.of_sequences(before.sequences, observed.sequences, until=None if live else sequences_until),
     ]
+
+
+def tables_that_changed(first: Fingerprint, second: Fingerprint) -> set[str]:
+    """The tables (and ``LARGE_OBJECTS``) of which two fingerprints of one database do not hold the same rows."""
+    names = first.tables.keys() | second.tables.keys()
+    return {name for name in names if first.tables.get(name) != second.tables.get(name)}
 
 
 def _without(tables: Mapping[str, TableDigest], skipped: set[str]) -> dict[str, TableDigest]:
     return {table: digest for table, digest in tables.items() if table not in skipped}
+
+
+def _emptied(fingerprint: Fingerprint) -> Fingerprint:
+    """The fingerprint as recovery from a crash leaves the database: the catalogue says of each what is unlogged."""
+    unlogged = {
+        name
+        for kind in ("table", "sequence")
+        for name, definition in fingerprint.catalogue.get(kind, {}).items()
+        if json.loads(definition).get("persistence") == "u"
+    }
+    empty = TableDigest(rows=0, digest=f"{0:032x}")
+    return dataclasses.replace(
+        fingerprint,
+        tables={name: empty if name in unlogged else digest for name, digest in fingerprint.tables.items()},
+        sequences={name: position for name, position in fingerprint.sequences.items() if name not in unlogged},
+    )
+
+
+def _without_large_objects(catalogue: Catalogue) -> Catalogue:
+    """The catalogue without large objects, and without what is granted on and said of single ones."""
+    return {
+        kind: {name: definition for name, definition in objects.items() if not name.startswith("large object ")}
+        for kind, objects in catalogue.items()
+        if kind != "large object"
+    }
 
 
 # Columns of whole numbers that a sequence feeds: it is owned by them, or is all that their default calls.

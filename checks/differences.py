@@ -35,6 +35,8 @@ _LOST: Final = {
     "revocation": "GRANT-UNEXPECTED",
     "extension": "EXTENSION-LOST",
     "large object": "LARGE-OBJECTS-DIFFER",
+    # The system, or the way the database was made, gives no version to record.
+    "collation version": "COLLATION-CHANGED",
 }
 _UNEXPECTED: Final = {
     "grant": "GRANT-UNEXPECTED",
@@ -94,6 +96,9 @@ def of_catalogues(expected: Catalogue, observed: Catalogue, *, majors: tuple[int
             name for name in after if name not in before and not _new_in_major(kind, name, after[name], majors)
         ]
         findings += summed_up(_LOST.get(kind, "SCHEMA-LOST"), kind, [(0, name) for name in lost])
+        if kind == "collation version":
+            # One that was not recorded before may be wrong too: it is judged like one that changed.
+            before, unexpected = before | dict.fromkeys(unexpected, "{}"), []
         findings += summed_up(_UNEXPECTED.get(kind, "SCHEMA-UNEXPECTED"), kind, [(0, name) for name in unexpected])
         altered: dict[str, list[tuple[int, str]]] = {}
         for name in before:
@@ -110,7 +115,7 @@ def _altered(kind: str, before: dict[str, Any], after: dict[str, Any]) -> tuple[
     """The code for what changed (empty where nothing did that counts) and what it was and is."""
     if kind == "collation version":
         said = f"recorded {after.get('recorded')}, the system's is {after.get('actual')}; was {before.get('recorded')}"
-        mismatch = after.get("actual") is not None and after.get("recorded") != after.get("actual")
+        mismatch = after.get("recorded") != after.get("actual")
         return ("COLLATION-MISMATCH" if mismatch else "COLLATION-CHANGED"), said
     changed = [
         name

@@ -104,6 +104,7 @@ def compare_inventories(
     observed: Path,
     *,
     explained: Callable[[str], bool] | None = None,
+    removed: Callable[[str], bool] = lambda key: False,
     describe: frozenset[str] = frozenset(),
 ) -> list[Finding]:
     """Objects lost, altered, described differently or unexpected.
@@ -113,6 +114,7 @@ def compare_inventories(
         observed: inventory file taken after the restore.
         explained: whether a key that the backup did not hold is there for a known reason (a client wrote it);
             none: there is no such reason.
+        removed: whether a key that the backup held is absent for a known reason (a client deleted it).
         describe: which of ``DESCRIPTIONS`` to compare; both inventories hold them.
 
     Raises:
@@ -125,6 +127,8 @@ def compare_inventories(
             if explained is None or not explained(after.key):
                 unexpected.add(after.size, f"{after.key} ({after.size} bytes)")
         elif after is None:
+            if removed(before.key):
+                continue
             lost.add(before.size, f"{before.key} ({before.size} bytes)")
         elif (before.size, before.sha256) != (after.size, after.sha256):
             said = f"{before.size} bytes, now {after.size}" if before.size != after.size else "other bytes"

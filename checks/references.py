@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ def check_references(
     *,
     ignored_prefixes: Sequence[str] = (),
     tenant_of_key: re.Pattern[str] | None = None,
+    lost: Callable[[str], bool] = lambda key: False,
 ) -> tuple[list[Finding], dict[str, int]]:
     """Walk through the rows that refer to objects and through the inventory, both in the order of the keys.
 
@@ -33,10 +34,12 @@ def check_references(
         inventory: inventory file of the bucket that the keys lie in.
         ignored_prefixes: keys that begin so may be there without a row.
         tenant_of_key: a pattern with a group ``tenant``; where it matches a key, that is the tenant it belongs to.
+        lost: asked for the key of each reference that dangles, in the order of the keys, whether that object is known
+            to be lost work: written after the copy that was restored. Such are counted as ``lost``, and no finding.
 
     Returns:
         The findings, and counts: ``references`` (rows), ``referenced`` (different keys), ``objects``, ``dangling``,
-        ``altered``, ``crossed``, ``orphaned``.
+        ``lost``, ``altered``, ``crossed``, ``orphaned``.
 
     Raises:
         HarnessError: the query or the inventory cannot be read.
@@ -46,7 +49,7 @@ def check_references(
             "the rule for tenants", seen=f"{tenant_of_key.pattern!r} has no group tenant", remedy="write (?P<tenant>…)"
         )
     dangling, altered, crossed, orphaned = Cases(), Cases(), Cases(), Cases()
-    counts = {"references": 0, "referenced": 0, "objects": 0}
+    counts = {"references": 0, "referenced": 0, "objects": 0, "lost": 0}
     entries = _counted(read_inventory(inventory), counts)
     entry = next(entries, None)
     previous: str | None = None
@@ -65,7 +68,9 @@ def check_references(
             previous, tenant_before = key, None
         while entry is not None and entry.key.encode() < key.encode():
             entry, referenced = pass_over(entry, referenced), False
-        if entry is None or entry.key != key:
+        if (entry is None or entry.key != key) and lost(key):
+            counts["lost"] += 1
+        elif entry is None or entry.key != key:
             dangling.add(size or 0, f"{source} refers to {key}")
         else:
             referenced = True

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from reports.records import HarnessError
+from reports.records import NANOSECONDS, HarnessError, monotonic_ns, pause
 
 Connect = Callable[[], "psycopg.Connection[Any]"]
 
@@ -61,6 +61,11 @@ class HeldSnapshot:
     database_time: str
     """The server's clock at that instant: RFC 3339, UTC, microseconds."""
     sequences: Mapping[str, SequencePosition]
+    restore_point: str = ""
+    """Name of the restore point at that instant in the write-ahead log; empty where none was made."""
+    restore_lsn: str = ""
+    """Where the restore point's record ends. Recovery to this position must not include it
+    (``recovery_target_inclusive = off``): it would take in the record after it."""
 
 
 @contextlib.contextmanager
@@ -135,6 +140,84 @@ def hold_snapshot(connect: Connect) -> Iterator[HeldSnapshot]:
             sequences=read_sequences(connection),
             connection=connection,
         )
+
+
+_NOW = """to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+# Transactions that have a number and may be committing. One that waits for its client's next statement is not.
+_COMMITTING = """
+SELECT coalesce(l.pid::text, 'prepared'), coalesce(a.application_name, ''), coalesce(a.state, a.backend_type, '')
+FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted
+  AND coalesce(a.state, '') NOT IN ('idle in transaction', 'idle in transaction (aborted)')
+"""
+
+
+@contextlib.contextmanager
+def hold_snapshot_at_mark(
+    connect: Connect, name: str, *, tries: int = 200, seconds: float = 5.0
+) -> Iterator[HeldSnapshot]:
+    """As ``hold_snapshot``, with a restore point in the write-ahead log at exactly that instant.
+
+    The transactions that the snapshot sees are those whose commit stands before the restore point in the log. A commit
+    is in the log a moment before others see it, and that moment lasts as long as the log takes to reach the disk. So
+    the snapshot is taken first and the restore point after it, and the two are one instant if then, in this order, no
+    transaction can be committing and a new snapshot is the old one. Otherwise both are made anew.
+
+    Args:
+        connect: makes connections, as a superuser or a role that may execute ``pg_create_restore_point``.
+        name: of the restore point, at most 58 bytes; a number is added from the second try on.
+        tries: how often to try, and for at most so many ``seconds``.
+
+    Raises:
+        HarnessError: the database refused or vanished, or was never without a commit under way; the message names
+            what was writing.
+    """
+    with telling("taking a snapshot at a restore point"):
+        connection, second = connect(), connect()
+        try:
+            connection.autocommit = second.autocommit = True
+            until = monotonic_ns() + round(seconds * NANOSECONDS)
+            for number in range(1, tries + 1):
+                point = name if number == 1 else f"{name}-{number}"
+                # Before the instant: recovery to it may find a sequence here or further on, never before.
+                sequences = read_sequences(connection)
+                connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                seen = _row(connection, "SELECT pg_current_snapshot()::text")
+                lsn, time = _row(second, f"SELECT pg_create_restore_point(%s)::text, {_NOW}", point)
+                committing = second.execute(_COMMITTING).fetchall()
+                if not committing and _row(second, "SELECT pg_current_snapshot()::text") == seen:
+                    break
+                connection.execute("ROLLBACK")
+                if number == tries or monotonic_ns() > until:
+                    shown = ", ".join(
+                        f"{application} {process} ({state})" for process, application, state in committing
+                    )
+                    raise HarnessError(
+                        "an instant without a commit under way",
+                        seen=f"none in {number} tries; writing: {shown or 'transactions too short to be named'}",
+                        remedy="back up at a time of less load, or stop what writes without a pause",
+                    )
+                pause(0.002, why="what is committing ends meanwhile")
+            second.close()
+            fix_settings(connection)
+            yield HeldSnapshot(
+                name=_row(connection, "SELECT pg_export_snapshot()")[0],
+                wal_lsn=lsn,
+                database_time=time,
+                sequences=sequences,
+                connection=connection,
+                restore_point=point,
+                restore_lsn=lsn,
+            )
+        finally:
+            connection.close()
+            second.close()
+
+
+def _row(connection: psycopg.Connection[Any], query: str, *values: str) -> tuple[Any, ...]:
+    row = connection.execute(query.encode(), values or None).fetchone()
+    assert row is not None
+    return tuple(row)
 
 
 _LIST_SEQUENCES = """

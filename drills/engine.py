@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import functools
@@ -11,115 +10,123 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from checks.configuration import digest_configuration
-from checks.database import fingerprint
-from checks.snapshot import HeldSnapshot, hold_snapshot, read_sequences
-from drills import ledger, verification
-from drills.contract import Job
+from checks.output import lies
+from checks.quiet import compare_archives, list_archive
+from checks.snapshot import HeldSnapshot, hold_snapshot
+from drills import ledger, restoring, verification
+from drills.backing_up import hold_instant, make_set, read_instant
+from drills.checked import checked
+from drills.contract import SpoilsBackup, Target
 from drills.controls.bench import Bench
 from drills.controls.prove import prove
-from drills.keys import KeyPair
-from drills.load import Load
+from drills.made import Instant, Made
 from drills.probe import Prober
-from drills.record import Record
-from drills.scenario import Scenario
-from fixtures.backup_set import BackupSet, check_manifest, count_files, sha256_of, write_manifest
-from fixtures.deployment import Deployment, Service
+from drills.site import Site
+from fixtures.backup_set import check_manifest, count_files
+from fixtures.deployment import Service
 from fixtures.health import await_health
 from fixtures.network import answers
 from fixtures.objectives import Objective
-from fixtures.processes import CommandFailed, Finished
-from fixtures.profile import Profile
-from reports.records import (
-    NANOSECONDS,
-    Failure,
-    Finding,
-    HarnessError,
-    Verdict,
-    pause,
-)
+from fixtures.processes import Finished, Running
+from reports.records import NANOSECONDS, Failure, Finding, HarnessError, Verdict, pause
 
 
 class Drill:
     """One scenario on one deployment. The methods are its steps, to be called in this order.
 
     Args:
-        directory: for backups and scratch files; inside the run's work directory.
-        keys: what the backup is encrypted to, and what opens it.
+        site: where it takes place.
         objectives: ``rto`` and ``rpo``, as in force.
+        scale: how much reference data there is, for the evidence.
+        every_control: whether to prove those too that depend on neither method nor disaster: once in a run is enough.
         progress: told what is being done, how much of it is done, and of how much.
     """
 
     def __init__(
         self,
+        site: Site,
         *,
-        scenario: Scenario,
-        deployment: Deployment,
-        profile: Profile,
-        record: Record,
-        directory: Path,
-        keys: KeyPair,
         objectives: Mapping[str, Objective],
         scale: Mapping[str, Any],
+        every_control: bool = True,
         progress: Callable[[str, int, int], None] = lambda what, done, of: None,
     ) -> None:
-        self.scenario, self.deployment, self.profile, self.record = scenario, deployment, profile, record
-        self.directory, self.progress, self.objectives = directory, progress, objectives
-        self.id, self.journal = scenario.id, record.journal
-        self.backup = BackupSet(directory=directory / "backups" / "1", apart=directory / "backups-apart" / "1")
-        self.outcome, self.problem = "error", "the drill did not come to its end"
-        self._keys = keys
-        record.redactor.learn(keys.identity)
+        self.site, self.progress, self.every_control = site, progress, every_control
+        self.deployment, self.profile, self.record = site.deployment, site.profile, site.record
+        self.id, self.journal, self._load = site.id, site.journal, site.load
+        self.outcome, self.problem, self.passed = "error", "the drill did not come to its end", False
+        self.record.redactor.learn(site.keys.identity)
+        self.record.redactor.learn(site.keys.passphrase)
         self._held = contextlib.ExitStack()
         self._prober: Prober | None = None
-        self._expected: verification.Expected | None = None
+        self._made: list[Made] = []
+        self._before_strike: Instant | None = None
         self._restored: HeldSnapshot | None = None
+        self._outcome: verification.Outcome | None = None
+        self._receivers: list[Running] = []
+        self._commands: list[Finished] = []
         self._struck_ns = 0
-        self.passed = False
-        path = record.drill_directory(self.id) / "ledger.jsonl"
-        self._load = Load(
-            deployment=deployment,
-            journal=record.journal,
-            drill=self.id,
-            path=path,
-            relative=Path(record.relative(path)),
-            tag=record.run_id,
-        )
-        self._open(scale)
+        self._key = secrets.token_bytes(32)
+        self._open(scale, objectives)
 
-    def _open(self, scale: Mapping[str, Any]) -> None:
+    def _open(self, scale: Mapping[str, Any], objectives: Mapping[str, Objective]) -> None:
+        scenario = self.site.scenario
         self.journal.write(
             "drill.opened",
             drill=self.id,
-            architecture=self.scenario.architecture,
+            architecture=scenario.architecture,
             provider=self.deployment.provider,
             stand_in=self.deployment.stand_in,
-            disaster=self.scenario.disaster.name,
+            disaster=scenario.disaster.name,
             methods={
-                "database": self.scenario.database.name,
-                "objects": self.scenario.objects.name,
-                "configuration": self.scenario.configuration.name,
+                "database": scenario.database.name,
+                "objects": scenario.objects.name,
+                "configuration": scenario.configuration.name,
             },
+            plan=self.site.plan.as_record(),
             tools=self.deployment.versions(),
             scale=dict(scale),
-            objectives={name: dataclasses.asdict(objective) for name, objective in self.objectives.items()},
-            ledger={"channels": list(ledger.CHANNELS), "interval_ns": self.profile.load_interval_ns},
+            objectives={name: dataclasses.asdict(objective) for name, objective in objectives.items()},
+            ledger={
+                "channels": list(ledger.CHANNELS),
+                "interval_ns": self.profile.load_interval_ns,
+                "intervals_ns": ledger.intervals(self.profile.load_interval_ns),
+            },
             probe={"interval_ns": self.profile.probe_interval_ns},
+            places={
+                "backup set": str(self.site.directory / "backups"),
+                "configuration backup": str(self.site.directory / "backups-apart"),
+                "archive": str(self.site.archive),
+                "data directory": str(self.deployment.database.data_directory),
+                "scratch": str(self.deployment.processes.logs),
+            },
         )
         self.deployment.processes.record = self._journal_command
 
     # The chain.
 
     def spin_up(self) -> None:
-        """From nothing to a running, empty deployment."""
+        """From nothing to a running, empty deployment, with the log's archive begun where the method keeps one."""
         with self._phase("spin up"):
-            self.deployment.spin_up()
+            site, archives = self.site, self.site.archives
+            site.archive.mkdir(mode=0o700)
+            self.deployment.own(site.archive)
+            job = site.job(self.profile.backup_limit_ns)
+            self.deployment.spin_up(archives.settings(job) if archives else {})
             ledger.prepare(self.deployment)
+            self._seeded = self._start_archiving if archives else lambda: None
 
     def seed(self) -> None:
         """Fill the deployment with reference data."""
         with self._phase("seed") as seen:
             seen["made"] = dict(self.deployment.seed(self.progress))
+            self._seeded()
+
+    def _start_archiving(self) -> None:
+        assert self.site.archives is not None
+        before = len(self.deployment.processes.services)
+        self.site.archives.start_archiving(self.deployment.database, self.site.job(self.profile.backup_limit_ns))
+        self._receivers = self.deployment.processes.services[before:]
 
     def start_load(self) -> None:
         """Start the ledger's writer, and see each channel acknowledge."""
@@ -128,93 +135,58 @@ class Drill:
             pause(self.profile.load_before_ns / NANOSECONDS, why="writes of all channels lie before the backup")
 
     def back_up(self) -> None:
-        """Back up database, objects and configuration; fingerprint the database in the very snapshot of its dump."""
-        for component in ("database", "objects", "configuration"):
-            self.backup.place(component).mkdir(parents=True, mode=0o700)
-        with hold_snapshot(self.deployment.database.connect) as held:
-            snapshot_ns = self.record.clock.now()
-            with self._phase("back up") as seen:
-                job = self._job(self.profile.backup_limit_ns, snapshot=held.name)
-                # The database first: what its rows refer to is in the bucket by then, and is copied after it.
-                self.scenario.database.back_up(self.deployment.database, self.backup.place("database"), job)
-                with self.deployment.database.connect() as connection:
-                    sequences_until = read_sequences(connection)
-                self.scenario.objects.back_up(self.deployment.objects, self.backup.place("objects"), job)
-                skew_ns = self.record.clock.now() - snapshot_ns
-                values = self.deployment.configuration()
-                self.scenario.configuration.back_up(values, self.backup.place("configuration"), job)
-                seen["skew_ns"] = skew_ns
-            with self._phase("fingerprint"):
-                key = secrets.token_bytes(32)
-                stored = self.backup.directory / verification.STORED
-                stored.write_text(
-                    fingerprint(self.deployment.database.connect, held=held, jobs=self.profile.jobs, key=key).to_json(),
-                    "utf-8",
-                )
-                expected = functools.partial(
-                    verification.Expected,
-                    stored=stored,
-                    sequences_until=sequences_until,
-                    configuration=digest_configuration(values, key),
-                    key=key,
-                )
-                manifest = write_manifest(
-                    self.backup,
-                    {
-                        "deployment": self.deployment.name,
-                        "run": self.record.run_id,
-                        "tools": self.deployment.versions(),
-                        "snapshot": {"name": held.name, "wal_lsn": held.wal_lsn, "database_time": held.database_time},
-                        "recipient": self._keys.recipient,
-                    },
-                )
-                with verification.checked(self.journal, self.id, "backup's references") as check:
-                    own = verification.OwnWrites(prefix=self._load.prefix)
-                    orphans = verification.check_backup(check, self.deployment, held, self.backup, self.directory, own)
-                    self._expected = expected(orphans=orphans)
-                check.require()
-        self.journal.write(
-            "backup.made",
-            drill=self.id,
-            manifest_sha256=sha256_of(self.backup.directory / "manifest.json"),
-            bytes=sum(component["bytes"] for component in manifest["components"].values()),
-            snapshot_ns=snapshot_ns,
-            skew_ns=skew_ns,
-            components=manifest["components"],
-        )
+        """Make a backup set, and a second one where the disaster will spoil the newest."""
+        with self._step("back up"):
+            self._made.append(make_set(self.site, 1, self._key, None))
+            if isinstance(self.site.scenario.disaster, SpoilsBackup):
+                pause(self.profile.load_diverge_ns / NANOSECONDS, why="writes lie between the two backup sets")
+                self._made.append(make_set(self.site, 2, self._key, self._made[-1]))
 
     def diverge(self) -> None:
-        """Let writes go on, so that the disaster costs something."""
+        """Let writes go on, so that the disaster costs something; then read what the database holds before it."""
         with self._phase("diverge"):
             pause(self.profile.load_diverge_ns / NANOSECONDS, why="acknowledged writes lie between backup and strike")
+        if self._restores_to_backup():
+            return
+        with self._phase("read before the strike"):
+            asserted = self.site.scenario.database.basis == "target"
+            with hold_instant(self.site, asserted=asserted) as (held, mark):
+                self._before_strike = read_instant(
+                    self.site,
+                    held,
+                    mark,
+                    stored=self.site.directory / "fingerprint-before-strike.json",
+                    key=self._key,
+                    at_ns=self.record.clock.now(),
+                )
+
+    def _restores_to_backup(self) -> bool:
+        """Whether the backup set's instant is what the database comes back to, exactly."""
+        return self.site.plan.database == "backup" and self.site.scenario.database.basis != "some instant"
 
     def strike(self) -> None:
         """Let the disaster strike, and prove that it did, before anything is restored."""
-        with verification.checked(self.journal, self.id, "backup complete") as check:
-            check.findings = check_manifest(self.backup, contents_of=frozenset())
-            check.looked_at = {"files": count_files(self.backup)}
-        check.require()
+        disaster = self.site.scenario.disaster
+        with checked(self.journal, self.id, "backup complete") as check:
+            for made in self._made:
+                check.findings += check_manifest(made.backup, contents_of=frozenset())
+            check.looked_at = {"files": sum(count_files(made.backup) for made in self._made)}
+        with self._step("backup complete"):
+            check.require()
         with self._phase("strike"):
-            self._prober = Prober(
-                self.deployment.application(timeout=self.profile.transaction_limit_ns / NANOSECONDS),
-                journal=self.journal,
-                drill=self.id,
-                prefix=f"probe/{self.record.run_id}/",
-                interval_ns=self.profile.probe_interval_ns,
-                limit_ns=self.profile.transaction_limit_ns,
-                door=functools.partial(answers, self.deployment.client_access().url),
-            )
+            self._door = self.deployment.client_access().url
             self._struck_ns = self.record.clock.now()
             self.journal.write("strike", drill=self.id, at_ns=self._struck_ns)
-            self.scenario.disaster.strike(self.deployment)
-            self._prober.start()
-            places = self.scenario.disaster.places(self.deployment)
+            disaster.strike(self.deployment)
+            places = disaster.places(self.deployment)
+            if isinstance(disaster, SpoilsBackup):
+                disaster.spoil(self._made[-1].backup)
             self.journal.write(
                 "strike.proven",
                 drill=self.id,
                 proofs=[{"what": place, "seen": seen or "gone"} for place, seen in places.items()],
             )
-            with verification.checked(self.journal, self.id, "strike") as check:
+            with checked(self.journal, self.id, "strike") as check:
                 check.looked_at = {"places": len(places)}
                 check.findings = [
                     Finding(code="STRIKE-UNPROVEN", seen=seen, where=place) for place, seen in places.items() if seen
@@ -222,26 +194,61 @@ class Drill:
             check.require()
 
     def restore(self) -> None:
-        """Provision empty servers and bring configuration, database and objects back, closed to clients."""
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            # Beside the provisioning; what it takes longer than that is recovery time.
-            artefacts = pool.submit(check_manifest, self.backup, contents_of=frozenset({"database", "configuration"}))
-            with self._phase("detect"):
-                self._await_health(lambda status: status != 200)
-            with self._phase("provision"):
-                self.deployment.provision()
-                with verification.checked(self.journal, self.id, "backup artefacts") as check:
-                    check.findings = artefacts.result()
-                    check.looked_at = {"files": count_files(self.backup)}
-                check.require()
-        job = self._job(self.profile.restore_limit_ns, identity=self._keys.identity)
-        with self._restoring("configuration"):
-            values = self.scenario.configuration.restore(self.backup.place("configuration"), job)
-            self.deployment.write_configuration(values)
-        with self._restoring("database"):
-            self.scenario.database.restore(self.backup.place("database"), self.deployment.database, job)
-        with self._restoring("objects"):
-            self.scenario.objects.restore(self.backup.place("objects"), self.deployment.objects, job)
+        """Shut clients out, provision what is gone, and bring back configuration, database and objects."""
+        site = self.site
+        with self._phase("detect"):
+            if site.scenario.disaster.health:
+                self._await_health(lambda status: status != 200, of=any)
+            else:
+                pause(self.profile.load_notice_ns / NANOSECONDS, why="no health endpoint tells: an operator notices")
+        with self._phase("shut out"):
+            self._shut_out()
+        with self._phase("provision"):
+            self.deployment.provision(
+                database=bool(site.plan.database) and site.scenario.database.into == "server",
+                objects=site.plan.objects == "rebuild",
+            )
+            self._chosen = restoring.choose_set(site, self._made)
+        self._archived = list_archive(site.archive)
+        target = self._target()
+        with self._step("restore"):
+            if site.plan.configuration:
+                restoring.restore_configuration(site, self._chosen)
+            if site.plan.database:
+                restoring.restore_database(site, self._chosen, target)
+            if site.plan.objects != "keep":
+                restoring.restore_objects(site, self._chosen, target)
+
+    def _shut_out(self) -> None:
+        """From here on no client writes, and nothing of what is to be rebuilt is left."""
+        site = self.site
+        self.deployment.shut_out_clients()
+        if site.plan.database:
+            if site.archives and site.scenario.disaster.database == "wrong":
+                # The server lives: what it has not archived yet is fetched before it is taken away.
+                site.archives.flush(self.deployment.database, site.job(self.profile.backup_limit_ns))
+            self._end_receivers()
+            self.deployment.discard_database()
+        if site.plan.objects == "rebuild":
+            self.deployment.discard_objects()
+        self.journal.write("shut", drill=self.id, at_ns=self.record.clock.now())
+        self._prober = Prober(
+            self.deployment.application(timeout=self.profile.transaction_limit_ns / NANOSECONDS),
+            journal=self.journal,
+            drill=self.id,
+            prefix=f"probe/{site.tag}/",
+            interval_ns=self.profile.probe_interval_ns,
+            limit_ns=self.profile.transaction_limit_ns,
+            door=functools.partial(answers, self._door),
+        )
+        self._prober.start()
+
+    def _target(self) -> Target | None:
+        """Where the restore stops; none: as far as it can."""
+        if self.site.plan.database == "backup":
+            return self._chosen.instant.target
+        before = self._before_strike
+        return before.target if before and self.site.plan.database != "latest" else None
 
     def start(self) -> None:
         """Hold the restored state for comparison, let clients in, and wait for the first business transaction."""
@@ -261,49 +268,51 @@ class Drill:
 
     def verify(self) -> None:
         """Account for every write and compare everything restored with what the backup held."""
-        assert self._prober is not None and self._prober.success is not None
-        assert self._expected is not None and self._restored is not None
+        assert self._prober is not None and self._prober.success is not None and self._restored is not None
         with self._phase("verify"):
             self._load.await_acknowledgements(since=self._prober.success.ended_ns)
             pause(self.profile.load_after_ns / NANOSECONDS, why="writes after recovery are accounted for too")
             self._load.stop()
             self.deployment.await_quiet(seconds=30)
             self._load.observe()
-            self._own = self._load.own_writes(since=self._struck_ns)
-            self._compared = verification.verify_deployment(
-                deployment=self.deployment,
-                journal=self.journal,
-                drill=self.id,
-                backup=self.backup,
-                expected=self._expected,
+            self._outcome = verification.Outcome(
+                made=self._chosen,
+                instant=self._before_strike or self._chosen.instant,
+                live=self._before_strike is not None and self._target_is_unread(),
                 restored=self._restored,
-                own=self._own,
-                directory=self.directory,
-                jobs=self.profile.jobs,
+                own=self._load.own_writes(since=self._struck_ns),
+                key=self._key,
             )
+            self._compared = verification.verify(self.site, self._outcome)
+            with checked(self.journal, self.id, "what the tools said") as check:
+                for finished in self._commands:
+                    check.findings += lies(finished.errors, Path(finished.argv[0]).name)
+                check.looked_at = {"commands": len(self._commands)}
+            with checked(self.journal, self.id, "archive untouched") as check:
+                after = list_archive(self.site.archive)
+                check.findings = compare_archives(self._archived, after) if self.site.plan.database else []
+                check.looked_at = {"places": 1, "files": len(after)}
+
+    def _target_is_unread(self) -> bool:
+        """Whether the database came back to an instant of which no fingerprint was taken."""
+        return self.site.plan.database != "strike"
 
     def prove_controls(self) -> None:
         """Break throw-away copies of what was restored in every known way, and see each one caught."""
-        assert self._expected is not None
+        assert self._outcome is not None
         self._held.close()
         with self._phase("controls"):
             self.deployment.stop_services()
             prove(
                 Bench(
-                    deployment=self.deployment,
-                    journal=self.journal,
-                    drill=self.id,
-                    backup=self.backup,
-                    expected=self._expected,
+                    site=self.site,
+                    outcome=self._outcome,
                     compared=self._compared,
-                    own=self._own,
-                    method=self.scenario.database,
                     struck_ns=self._struck_ns,
                     observed=self._load.observed,
                     account=functools.partial(self.record.findings_if_observed, self.id),
-                    directory=self.directory,
-                    job=self._job(self.profile.restore_limit_ns, identity=self._keys.identity),
-                )
+                ),
+                every=self.every_control,
             )
 
     def judge(self) -> None:
@@ -333,6 +342,7 @@ class Drill:
             steps.callback(
                 self.journal.write, "drill.closed", drill=self.id, outcome=self.outcome, error=self.problem[:2000]
             )
+            steps.callback(self._end_receivers)
             steps.callback(self._held.close)
             steps.callback(self._load.stop)
             if self._prober is not None:
@@ -344,37 +354,25 @@ class Drill:
 
     @contextlib.contextmanager
     def _phase(self, name: str) -> Iterator[dict[str, Any]]:
+        with self._step(name), self.journal.phase(name, drill=self.id) as seen:
+            yield seen
+
+    @contextlib.contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        """Note how the drill ended where one of its steps ends it."""
         try:
-            with self.journal.phase(name, drill=self.id) as seen:
-                yield seen
+            yield
         except BaseException as problem:
             self.outcome = "failed" if isinstance(problem, Failure) else "error"
             self.problem = f"{name}: {str(problem) or 'interrupted'}"
             raise
 
-    @contextlib.contextmanager
-    def _restoring(self, component: str) -> Iterator[None]:
-        """A restore that its tool gives up is a finding about the backup, not a fault of the suite."""
-        with self._phase(f"restore {component}"):
-            try:
-                yield
-            except CommandFailed as problem:
-                with verification.checked(self.journal, self.id, f"restore {component}") as check:
-                    check.looked_at = {"commands": 1}
-                    check.findings = [Finding(code="RESTORE-FAILED", seen=str(problem), where=component)]
-                raise Failure(f"RESTORE-FAILED {component}: {problem}") from problem
+    def _end_receivers(self) -> None:
+        """End what receives the write-ahead log: it stands beside the deployment, which no longer writes any."""
+        while self._receivers:
+            self._receivers.pop().kill()
 
-    def _job(self, limit_ns: int, *, snapshot: str = "", identity: str = "") -> Job:
-        return Job(
-            processes=self.deployment.processes,
-            jobs=self.profile.jobs,
-            seconds=limit_ns / NANOSECONDS,
-            recipient=self._keys.recipient,
-            snapshot=snapshot,
-            identity=identity,
-        )
-
-    def _await_health(self, wanted: Callable[[int], bool]) -> None:
+    def _await_health(self, wanted: Callable[[int], bool], of: Callable[..., bool] = all) -> None:
         def changed(service: Service, endpoint: str, status: int) -> None:
             self.journal.write(
                 "health",
@@ -385,9 +383,8 @@ class Drill:
                 at_ns=self.record.clock.now(),
             )
 
-        await_health(
-            self.deployment.services, wanted, seconds=self.profile.start_limit_ns / NANOSECONDS, changed=changed
-        )
+        seconds = self.profile.start_limit_ns / NANOSECONDS
+        await_health(self.deployment.services, wanted, of=of, seconds=seconds, changed=changed)
 
     def _journal_command(self, finished: Finished) -> None:
         self.journal.write(
@@ -398,3 +395,6 @@ class Drill:
             started_ns=finished.started_ns,
             ended_ns=finished.ended_ns,
         )
+        # rclone tells of each attempt that failed, also of those that it made good; its copies are compared.
+        if finished.exit == 0 and Path(finished.argv[0]).name != "rclone":
+            self._commands.append(finished)

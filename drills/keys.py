@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 
 import pyrage
 
@@ -12,10 +13,11 @@ from reports.records import UsageProblem
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KeyPair:
-    """An X25519 recipient (``age1…``) and the identity that opens what was encrypted to it."""
+    """An X25519 recipient (``age1…``), the identity that opens what was encrypted to it, and a passphrase beside."""
 
     recipient: str
     identity: str = dataclasses.field(repr=False)
+    passphrase: str = dataclasses.field(repr=False)
 
 
 def key_pair(profile: Profile) -> KeyPair:
@@ -25,6 +27,7 @@ def key_pair(profile: Profile) -> KeyPair:
         UsageProblem: a key that is none, a recipient without its identity, or two that do not belong together. Told
             before anything is destroyed that only they could bring back.
     """
+    passphrase = profile.passphrase or secrets.token_urlsafe(24)
     if profile.age_identity is None:
         if profile.age_recipient is not None:
             raise UsageProblem(
@@ -33,7 +36,7 @@ def key_pair(profile: Profile) -> KeyPair:
                 remedy="give the private key too, as ${NAME}: a drill restores what it backs up",
             )
         made = pyrage.x25519.Identity.generate()
-        return KeyPair(recipient=str(made.to_public()), identity=str(made))
+        return KeyPair(recipient=str(made.to_public()), identity=str(made), passphrase=passphrase)
     try:
         identity = pyrage.x25519.Identity.from_str(profile.age_identity)
     except pyrage.IdentityError:
@@ -49,4 +52,4 @@ def key_pair(profile: Profile) -> KeyPair:
             seen=f"{profile.age_recipient} is not the public key of backup.age_identity, which is {public}",
             remedy="give the two keys of one pair",
         )
-    return KeyPair(recipient=public, identity=profile.age_identity)
+    return KeyPair(recipient=public, identity=profile.age_identity, passphrase=passphrase)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from drills import ledger
-from drills.verification import OwnWrites
+from drills.own_writes import OwnWrites
 from fixtures.backup_set import sha256_of
 from fixtures.deployment import Deployment
 from fixtures.processes import Running, ended_within, tail
@@ -25,7 +25,10 @@ class Load:
     Args:
         path: the ledger's file; what was observed of it lies beside.
         relative: the same path as the journal names it.
-        tag: stands in the name of every write, so that writes of other runs are not taken for ours.
+        tag: stands in the name of every write, so that writes of other drills are not taken for ours.
+
+    ``channels`` are those in which something is written, known once started: where the deployment held no document
+    before the drill, no one deletes any.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class Load:
     ) -> None:
         self.deployment, self.journal, self.drill = deployment, journal, drill
         self.path, self.observed, self.relative, self.tag = path, path.with_name("observed.jsonl"), relative, tag
+        self.channels: tuple[str, ...] = ()
         self._writer: Running | None = None
 
     @property
@@ -41,35 +45,79 @@ class Load:
         return f"{ledger.PREFIX}/{self.tag}/"
 
     def own_writes(self, *, since: int) -> OwnWrites:
-        """What the ledger attempted, and how many uploads after an instant got no answer; when the writer has ended."""
-        attempted, unanswered = set(), 0
+        """What the ledger attempted, and how many uploads and deletions after an instant got no answer.
+
+        To be asked when the writer has ended.
+        """
+        attempted, uploads, unanswered = set(), [], 0
         for entry in read_lines(self.path):
             if entry["event"] == "attempt" and entry["channel"] == "object":
                 attempted.add(self.prefix + entry["id"])
-            elif entry["event"] == "failed" and entry["channel"] == "api" and entry["t"] > since:
+            elif entry["event"] == "attempt" and entry["channel"] == "api":
+                uploads.append(entry["t"])
+            elif entry["event"] == "failed" and entry["channel"] in ("api", ledger.DELETE) and entry["t"] > since:
                 unanswered += entry["error"] != ledger.REFUSED
-        return OwnWrites(prefix=self.prefix, attempted=frozenset(attempted), unanswered=unanswered)
+        return OwnWrites(
+            prefix=self.prefix, attempted=frozenset(attempted), unanswered=unanswered, uploads=tuple(uploads)
+        )
+
+    def deletions(self, *, since: int = 0) -> frozenset[str]:
+        """The ids of the documents whose deletion was attempted since an instant; when the writer has ended."""
+        return frozenset(
+            entry["id"]
+            for entry in read_lines(self.path)
+            if entry["event"] == "attempt" and entry["channel"] == ledger.DELETE and entry["t"] >= since
+        )
 
     def start(self, *, clock: Clock, interval_ns: int) -> None:
         """Start the writer, and see each channel acknowledge."""
-        self.journal.write("ledger.opened", drill=self.drill, path=self.relative.as_posix())
+        deletable = self._deletable()
+        self.channels = tuple(each for each in ledger.CHANNELS if each != ledger.DELETE or deletable)
+        self.journal.write(
+            "ledger.opened", drill=self.drill, path=self.relative.as_posix(), channels=list(self.channels)
+        )
         self._writer = self.deployment.processes.start_module("ledger-writer", "drills.ledger", pipe_input=True)
         source = self._writer.popen.stdin
         assert source is not None
         source.write(
             ledger.writer_input(
-                self.deployment.client_access(), run_id=self.tag, path=self.path, clock=clock, interval_ns=interval_ns
+                self.deployment.client_access(),
+                tag=self.tag,
+                path=self.path,
+                clock=clock,
+                interval_ns=interval_ns,
+                deletable=deletable,
             )
         )
         source.flush()
-        self.await_acknowledgements(since=0)
+        self._await(self.channels, since=0)
+
+    def _deletable(self) -> list[str]:
+        application = self.deployment.application(timeout=10.0)
+        try:
+            return ledger.deletable(application)
+        finally:
+            application.close()
 
     def await_acknowledgements(self, *, since: int) -> None:
-        """Wait until every channel has acknowledged a write after an instant.
+        """Wait until every channel that is sure to have something to do has acknowledged a write after an instant.
+
+        Not so ``delete``: it may have used up its documents, and which of them came back is for the checks to say.
 
         Raises:
             HarnessError: one did not in ten seconds, or the writer has ended.
         """
+        self._await([channel for channel in self.channels if channel != ledger.DELETE], since=since)
+
+    def await_upload(self) -> None:
+        """Wait until a document was uploaded whose upload began after this call.
+
+        Raises:
+            HarnessError: as ``await_acknowledgements``.
+        """
+        self._await(["api"], since=self.journal.clock.now(), begun=True)
+
+    def _await(self, channels: Sequence[str], *, since: int, begun: bool = False) -> None:
         writer = self._writer
         assert writer is not None, "the load was started"
 
@@ -80,13 +128,13 @@ class Load:
                     seen=f"it ended: {tail(writer.errors, self.deployment.processes.redactor)}",
                     remedy="see the message",
                 )
-            return ledger.channels_acknowledged_since(self.path, since) == set(ledger.CHANNELS)
+            return channels_acknowledged_since(self.path, since, begun=begun).issuperset(channels)
 
         wait_until(
             all_acknowledged,
             seconds=ACKNOWLEDGED_SECONDS,
             interval=0.02,
-            what=f"an acknowledged write in each of {', '.join(ledger.CHANNELS)}",
+            what=f"an acknowledged write in each of {', '.join(channels)}",
             remedy="see the ledger's failed lines and the services' logs",
         )
 
@@ -109,7 +157,8 @@ class Load:
         """Write down every write that the deployment now holds."""
         application = self.deployment.application(timeout=10.0)
         try:
-            _write_lines(self.observed, ledger.observe(self.deployment, application, self.tag))
+            found = ledger.observe(self.deployment, application, self.tag, self.deletions())
+            _write_lines(self.observed, found)
         finally:
             application.close()
         self.journal.write(
@@ -118,6 +167,32 @@ class Load:
             path=self.relative.with_name(self.observed.name).as_posix(),
             sha256=sha256_of(self.observed),
         )
+
+
+def channels_acknowledged_since(path: Path, t: int, *, begun: bool = False) -> set[str]:
+    """The channels in which a write was acknowledged after that instant, from the ledger's last lines.
+
+    With ``begun`` only writes count that were attempted after it, too.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - 65_536))
+            lines = file.read().split(b"\n")[:-1]
+    except OSError:
+        return set()
+    found, attempts = set(), set()
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue  # the first line of the piece may be cut
+        write = entry["channel"], entry["n"]
+        if entry["event"] == "attempt" and entry["t"] > t:
+            attempts.add(write)
+        elif entry["event"] == "acknowledged" and entry["t"] > t and (write in attempts or not begun):
+            found.add(entry["channel"])
+    return found
 
 
 def _write_lines(path: Path, lines: Iterable[Mapping[str, str]]) -> None:

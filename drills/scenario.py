@@ -1,10 +1,17 @@
-"""A scenario: which methods against which disaster on which architecture."""
+"""A scenario: which methods against which disaster on which architecture; and which of all of them a run drills."""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from drills.contract import ConfigurationMethod, DatabaseMethod, Disaster, ObjectMethod
+from drills.plan import impossible, plan
+
+Matrix = Literal["sample", "pairwise", "full"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,3 +28,78 @@ class Scenario:
     def id(self) -> str:
         """The name under which it is selected, journalled and reported."""
         return "-".join([self.architecture, self.database.name, self.objects.name, self.disaster.name])
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """The names that it brings together, by kind."""
+        return {
+            "database": self.database.name,
+            "objects": self.objects.name,
+            "configuration": self.configuration.name,
+            "disaster": self.disaster.name,
+        }
+
+    @property
+    def tried(self) -> set[tuple[str, str]]:
+        """Kind and name of the disaster, and of each method that has to restore something after it."""
+        todo = plan(self.database, self.objects, self.disaster)
+        needed = {
+            "database": bool(todo.database),
+            "objects": todo.objects != "keep",
+            "configuration": todo.configuration,
+            "disaster": True,
+        }
+        return {(kind, name) for kind, name in self.parts.items() if needed[kind]}
+
+
+def every_scenario(
+    architecture: str,
+    databases: Mapping[str, DatabaseMethod],
+    objects: Mapping[str, ObjectMethod],
+    configurations: Mapping[str, ConfigurationMethod],
+    disasters: Mapping[str, Disaster],
+) -> list[Scenario]:
+    """All that can be drilled together.
+
+    Who backs the database up in some way keeps the configuration in that way too, where there is one; else by ``age``.
+    """
+    return [
+        Scenario(
+            architecture=architecture,
+            database=database,
+            objects=bucket,
+            configuration=configurations.get(database.name) or configurations["age"],
+            disaster=disaster,
+        )
+        for disaster, database, bucket in itertools.product(disasters.values(), databases.values(), objects.values())
+        if not impossible(bucket, disaster)
+    ]
+
+
+def choose(scenarios: Sequence[Scenario], matrix: Matrix) -> list[Scenario]:
+    """Which of the scenarios to drill, in their order.
+
+    ``sample`` takes as few as have every method restore something and every disaster strike, and of those such as try
+    most pairs. ``pairwise`` goes on until every pair of a method and a disaster, or of two methods, that is possible
+    was tried. ``full`` takes all. The choice is greedy, the same every time, and not always the smallest.
+    """
+    if matrix == "full":
+        return list(scenarios)
+    tried = {scenario.id: scenario.tried for scenario in scenarios}
+    names = set[tuple[str, str]]().union(*tried.values())
+    pairs = {pair for each in tried.values() for pair in itertools.combinations(sorted(each), 2)}
+    used = collections.Counter[tuple[str, str]]()
+    chosen: set[str] = set()
+
+    def gain(scenario: Scenario) -> tuple[int, int, int]:
+        new = set(itertools.combinations(sorted(tried[scenario.id]), 2)) & pairs
+        # A method that has nothing to do here may as well be one that was seldom there.
+        return len(tried[scenario.id] & names), len(new), -sum(used[part] for part in scenario.parts.items())
+
+    while names or (matrix == "pairwise" and pairs):
+        best = max((each for each in scenarios if each.id not in chosen), key=gain)
+        chosen.add(best.id)
+        names -= tried[best.id]
+        pairs -= set(itertools.combinations(sorted(tried[best.id]), 2))
+        used.update(best.parts.items())
+    return [scenario for scenario in scenarios if scenario.id in chosen]

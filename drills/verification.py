@@ -1,115 +1,59 @@
-"""What is verified after a restore: each check is run, timed and journalled, also when it breaks."""
+"""What is verified after a restore: everything restored against what the backup held, the rest against itself."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import psycopg
 
 from checks.configuration import check_sealed, compare_configuration, digest_configuration
-from checks.database import Fingerprint, compare, fingerprint, sequences_behind_columns
-from checks.inventories import ObjectEntry, write_inventory
+from checks.database import compare, fingerprint, sequences_behind_columns, tables_that_changed
+from checks.inventories import ObjectEntry, read_inventory
+from checks.live import with_those_they_change
 from checks.objects import compare_inventories, take_inventory
+from checks.point_in_time import assert_marks
+from checks.quiet import archiving_settings, compare_jobs, read_job_effects, read_jobs
+from checks.reach import reach_of_application
 from checks.references import check_references
-from checks.snapshot import HeldSnapshot, SequencePosition, reading
+from checks.snapshot import HeldSnapshot, reading
+from drills.checked import checked
+from drills.made import Instant, Made
+from drills.own_writes import PER_UPLOAD, OwnWrites
+from drills.site import Site
 from fixtures.backup_set import FILES, BackupSet
-from fixtures.deployment import Deployment
-from reports.records import Failure, Finding, HarnessError, Journal
+from reports.records import Finding
 
 DESCRIPTIONS: Final = {
     "content_type": "objects' content types",
     "metadata": "objects' user metadata",
     "tags": "objects' tags",
 }
-STORED: Final = "fingerprint.json"
 ORPHANED: Final = "OBJECTS-ORPHANED"
-# An upload makes one object, and Job another.
-PER_UPLOAD: Final = 2
+DANGLING: Final = "REFERENCE-DANGLING"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Expected:
-    """What the backup held: everything that the restored deployment is compared with.
+class Outcome:
+    """What a restore has led to, and what it is held against.
 
-    ``stored`` is the database's fingerprint, which lies beside the backup; ``orphans`` counts the objects of the backup
-    that no row of its snapshot refers to: uploads that fell between the snapshot and the copy.
+    ``made`` is the backup set that was restored. ``instant`` is the one that the database must equal; with ``live``,
+    all but the tables that went on changing between ``made``'s instant and this one: the database was not restored to
+    an instant that anybody read. ``restored`` holds the restored database as it was before any client was let in;
+    ``own`` is what the suite wrote itself.
     """
 
-    stored: Path
-    orphans: int
-    sequences_until: Mapping[str, SequencePosition]
-    configuration: Mapping[str, str]
+    made: Made
+    instant: Instant
+    live: bool
+    restored: HeldSnapshot
+    own: OwnWrites
     key: bytes = dataclasses.field(repr=False)
-
-    @property
-    def database(self) -> Fingerprint:
-        """The fingerprint, read from beside the backup."""
-        return Fingerprint.from_json(self.stored.read_text("utf-8"))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OwnWrites:
-    """What the suite itself wrote: objects whose keys begin with ``prefix``, of which ``attempted`` names each.
-
-    ``unanswered`` counts the uploads after the strike that ended without an answer: nobody knows what became of them.
-    """
-
-    prefix: str
-    attempted: frozenset[str] = frozenset()
-    unanswered: int = 0
-
-
-@dataclasses.dataclass(kw_only=True)
-class Check:
-    """What a check fills in while it runs."""
-
-    looked_at: dict[str, int] = dataclasses.field(default_factory=dict)
-    findings: list[Finding] = dataclasses.field(default_factory=list)
-    not_tested: list[dict[str, str]] = dataclasses.field(default_factory=list)
-    error: str = ""
-
-    def require(self) -> None:
-        """End the drill here unless the check held: what comes next rests on it.
-
-        Raises:
-            Failure: it found something.
-            HarnessError: it broke.
-        """
-        if self.error:
-            raise HarnessError("a check that the drill rests on", seen=self.error, remedy="see the message")
-        if self.findings:
-            raise Failure("; ".join(f"{finding.code} {finding.where}: {finding.seen}" for finding in self.findings[:5]))
-
-
-@contextlib.contextmanager
-def checked(journal: Journal, drill: str, name: str) -> Iterator[Check]:
-    """Run one check. If it breaks, that is journalled as its error and the next check goes on."""
-    check, started = Check(error="interrupted"), journal.clock.now()
-    try:
-        yield check
-        check.error = ""
-    except Exception as problem:
-        # Whatever breaks a checker means that nothing was verified: an error in the evidence, never a pass.
-        check.error = f"{type(problem).__name__}: {problem}"
-    finally:
-        journal.write(
-            "check",
-            drill=drill,
-            check=name,
-            started_ns=started,
-            ended_ns=journal.clock.now(),
-            looked_at=check.looked_at,
-            findings=[finding.as_record() for finding in check.findings],
-            error=check.error[:2000],
-            not_tested=check.not_tested,
-        )
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -122,45 +66,61 @@ class Compared:
     """Keys that the backup did not hold and that clients wrote after the restore."""
 
 
-def verify_deployment(
-    *,
-    deployment: Deployment,
-    journal: Journal,
-    drill: str,
-    backup: BackupSet,
-    expected: Expected,
-    restored: HeldSnapshot,
-    own: OwnWrites,
-    directory: Path,
-    jobs: int,
-) -> Compared:
-    """Compare everything restored with what the backup held; each part is a check of its own in the journal.
+def verify(site: Site, outcome: Outcome) -> Compared:
+    """Compare everything with what the backup held; each part is a check of its own in the journal."""
+    path = site.directory / "objects-observed.jsonl"
+    # The controls start from the bucket as it is now: users have written and deleted since the restore.
+    compared = Compared(expected_objects=path, observed_objects=path)
+    _verify_database(site, outcome)
+    _verify_objects(site, outcome, compared)
+    _verify_references(site, outcome, compared)
+    _verify_configuration(site, outcome)
+    _verify_quiet(site, outcome)
+    _verify_reach(site, outcome)
+    return compared
 
-    Args:
-        restored: the restored database as it was before any client was let in.
-        own: what the suite wrote itself, before and after.
-        directory: for inventories.
-    """
-    compared = Compared(
-        expected_objects=directory / "objects-expected.jsonl", observed_objects=directory / "objects-observed.jsonl"
-    )
-    connect = deployment.database.connect
-    with checked(journal, drill, "database") as check:
-        observed = fingerprint(connect, held=restored, jobs=jobs, key=expected.key)
-        check.findings = compare(expected.database, observed, sequences_until=expected.sequences_until)
+
+def _verify_database(site: Site, outcome: Outcome) -> None:
+    connect = site.deployment.database.connect
+    expected = outcome.instant.fingerprint
+    physical = site.plan.database and site.scenario.database.into == "files"
+    with checked(site.journal, site.id, "database") as check:
+        observed = fingerprint(connect, held=outcome.restored, jobs=site.profile.jobs, key=outcome.key)
+        live = tables_that_changed(outcome.made.instant.fingerprint, expected) if outcome.live else set()
+        live = with_those_they_change(outcome.restored.connection, live)
+        check.findings = compare(
+            expected,
+            observed,
+            sequences_until=None if outcome.live else outcome.instant.sequences_until,
+            matviews_refreshed=bool(site.plan.database) and not physical,
+            live=live,
+            unlogged_emptied=bool(physical),
+        )
         check.looked_at = {
             "tables": len(observed.tables),
             "rows": sum(table.rows for table in observed.tables.values()),
             "catalogue objects": sum(len(objects) for objects in observed.catalogue.values()),
             "sequences": len(observed.sequences),
         }
-    with checked(journal, drill, "sequences and columns") as check:
-        with reading(connect, snapshot=restored.name) as connection:
-            check.findings = sequences_behind_columns(connection, restored.sequences)
-        check.looked_at = {"sequences": len(restored.sequences)}
-    with checked(journal, drill, "objects") as check:
-        store = deployment.objects
-        held = write_inventory(compared.expected_objects, objects_of(backup))
+        if live:
+            reason = (
+                "users went on writing until the disaster, and the database holds all of it: no instant that was read"
+                " before equals it. The ledger accounts for its own writes in them"
+            )
+            check.not_tested = [{"what": f"rows of {', '.join(sorted(live))}, one by one", "reason": reason}]
+    with checked(site.journal, site.id, "sequences and columns") as check:
+        with reading(connect, snapshot=outcome.restored.name) as connection:
+            check.findings = sequences_behind_columns(connection, outcome.restored.sequences)
+        check.looked_at = {"sequences": len(outcome.restored.sequences)}
+    if outcome.instant.mark and site.plan.database in ("backup", "strike"):
+        with checked(site.journal, site.id, "point in time") as check:
+            check.findings = assert_marks(outcome.restored.connection, outcome.instant.mark)
+            check.looked_at = {"writes around the target": 2}
+
+
+def _verify_objects(site: Site, outcome: Outcome, compared: Compared) -> None:
+    store = site.deployment.objects
+    with checked(site.journal, site.id, "objects") as check:
         found = take_inventory(
             store.client(connections=8),
             store.bucket,
@@ -168,85 +128,180 @@ def verify_deployment(
             describe=store.keeps & set(DESCRIPTIONS),
             workers=8,
         )
-        check.findings = compare_inventories(
-            held.path, found.path, explained=_written_since(deployment, restored, compared.known_since, own)
-        )
+        if site.plan.objects != "keep":
+            written = _written_since(site, outcome, compared.known_since)
+            check.findings = compare_inventories(
+                outcome.made.objects,
+                found.path,
+                # A bucket that survived holds more than the set; the references tell which of it nobody needs.
+                explained=written if site.plan.objects == "rebuild" else lambda key: True,
+                removed=_removed_since(site, outcome),
+            )
         check.looked_at = {"objects": found.count, "bytes": found.bytes}
         check.not_tested = [
-            {"what": what, "reason": f"the {deployment.provider} object server does not keep them"}
+            {"what": what, "reason": f"the {site.deployment.provider} object server does not keep them"}
             for name, what in DESCRIPTIONS.items()
             if name not in store.keeps
         ]
-    with checked(journal, drill, "references") as check:
-        findings, check.looked_at = references(deployment, compared.observed_objects, own)
-        # Those that the backup held already are a fact of the backup, shown in its own check.
-        beyond = check.looked_at["orphaned"] - expected.orphans - PER_UPLOAD * own.unanswered
+        if site.plan.objects == "keep":
+            survived = "the disaster spared the bucket, and users went on with it: its references are verified instead"
+            check.not_tested.append({"what": "objects against the backup set", "reason": survived})
+
+
+def _verify_references(site: Site, outcome: Outcome, compared: Compared) -> None:
+    with checked(site.journal, site.id, "references") as check:
+        # Rows survived and objects are as of the copy: those written in between are lost work, and told as that.
+        lost_with_bucket = not site.plan.database and site.plan.objects != "keep"
+        with reading(site.deployment.database.connect, snapshot=None) as connection:
+            lost = _lacks(outcome.made.objects) if lost_with_bucket else lambda key: False
+            findings, check.looked_at = references(site, connection, compared.observed_objects, outcome.own, lost=lost)
+        # Those that the backup held already are a fact of the backup, shown in its own check. Where the database went
+        # back and the bucket did not, the uploads since have no row; where the bucket was filled up from the copy,
+        # objects are back that users had deleted.
+        allowed = outcome.made.orphans + PER_UPLOAD * outcome.own.unanswered
+        if site.plan.objects != "rebuild" and site.plan.database:
+            allowed += PER_UPLOAD * outcome.own.uploads_since(outcome.instant.at_ns)
+        if site.plan.objects == "refill":
+            allowed += PER_UPLOAD * len(site.load.deletions(since=outcome.made.began_ns))
+        beyond = check.looked_at["orphaned"] - allowed
         check.findings = [finding for finding in findings if finding.code != ORPHANED or beyond > 0]
-    with checked(journal, drill, "configuration") as check:
+
+
+def _lacks(inventory: Path) -> Callable[[str], bool]:
+    """Says of a key whether an inventory lacks it; asked in the order of the keys, so that one pass is enough."""
+    entries = read_inventory(inventory)
+    at = next(entries, None)
+
+    def lacks(key: str) -> bool:
+        nonlocal at
+        while at is not None and at.key.encode() < key.encode():
+            at = next(entries, None)
+        return at is None or at.key != key
+
+    return lacks
+
+
+def _verify_configuration(site: Site, outcome: Outcome) -> None:
+    deployment = site.deployment
+    with checked(site.journal, site.id, "configuration") as check:
         values = deployment.configuration()
-        check.findings = compare_configuration(expected.configuration, digest_configuration(values, expected.key))
+        digests = digest_configuration(values, outcome.key)
+        check.findings = compare_configuration(outcome.made.configuration, digests)
         check.looked_at = {"variables": len(values)}
-    with checked(journal, drill, "sealed values") as check:
-        with connect() as connection:
+    with checked(site.journal, site.id, "sealed values") as check:
+        with deployment.database.connect() as connection:
             check.findings, check.looked_at = check_sealed(
                 deployment.sealed_values(connection, deployment.configuration())
             )
         if not any(check.looked_at.values()):
             check.not_tested = [{"what": "sealed values", "reason": "the database holds none"}]
-    return compared
 
 
-def check_backup(
-    check: Check, deployment: Deployment, held: HeldSnapshot, backup: BackupSet, directory: Path, own: OwnWrites
-) -> int:
+def _verify_reach(site: Site, outcome: Outcome) -> None:
+    """Whether who holds the application's credentials could take or spoil the backups."""
+    with checked(site.journal, site.id, "reach of the application") as check:
+        store = site.job(0).store
+        check.findings, check.looked_at = reach_of_application(
+            site.deployment.client_access(),
+            [store] if store else [],
+            [outcome.made.backup.directory, outcome.made.backup.apart, site.archive],
+        )
+
+
+def _verify_quiet(site: Site, outcome: Outcome) -> None:
+    """Whether the restored copy kept from doing again what had been done."""
+    deployment = site.deployment
+    with checked(site.journal, site.id, "jobs") as check:
+        before = read_jobs(outcome.restored.connection, deployment.jobs_query)
+        with deployment.database.connect() as connection:
+            after = read_jobs(connection, deployment.jobs_query)
+            effects = read_job_effects(connection, deployment.job_effects_query)
+        check.findings = compare_jobs(before, after, effects)
+        pending = sum(job.state == "pending" for job in before.values())
+        check.looked_at = {"jobs": len(before), "in flight": pending}
+    with checked(site.journal, site.id, "archiving of the restored server") as check:
+        with deployment.database.connect() as connection:
+            check.findings = archiving_settings(connection) if site.plan.database else []
+        check.looked_at = {"servers": 1}
+
+
+def check_backup(site: Site, held: HeldSnapshot, objects: Path) -> int:
     """Whether every reference of the backup's snapshot resolves within the backup; how many objects it holds besides.
 
     Such orphans are uploads that fell between the snapshot and the object copy: counted, and no finding.
+
+    Raises:
+        Failure: a reference does not resolve, and a restore of this set would not hold together.
     """
-    inventory = write_inventory(directory / "objects-backup.jsonl", objects_of(backup))
-    findings, check.looked_at = _references(held.connection, deployment, inventory.path, own)
-    check.findings = [finding for finding in findings if finding.code != ORPHANED]
+    own = OwnWrites(prefix=site.load.prefix)
+    if not site.scenario.objects.plain:
+        # The copy cannot be read without restoring it, and rows of the snapshot may have lost their objects since.
+        return references(site, held.connection, objects, own)[1]["orphaned"]
+    with checked(site.journal, site.id, "backup's references") as check:
+        findings, check.looked_at = references(site, held.connection, objects, own)
+        check.findings = [finding for finding in findings if finding.code != ORPHANED]
+    check.require()
     return check.looked_at["orphaned"]
 
 
-def references(deployment: Deployment, inventory: Path, own: OwnWrites) -> tuple[list[Finding], dict[str, int]]:
-    """Every reference from the database to the bucket, held against an inventory of it."""
-    with reading(deployment.database.connect, snapshot=None) as connection:
-        return _references(connection, deployment, inventory, own)
-
-
-def _references(
-    connection: psycopg.Connection[Any], deployment: Deployment, inventory: Path, own: OwnWrites
+def references(
+    site: Site,
+    connection: psycopg.Connection[Any],
+    inventory: Path,
+    own: OwnWrites,
+    lost: Callable[[str], bool] = lambda key: False,
 ) -> tuple[list[Finding], dict[str, int]]:
+    """Every reference from the database to the bucket, held against an inventory of it."""
     return check_references(
         connection,
-        deployment.references_query,
+        site.deployment.references_query,
         inventory,
         ignored_prefixes=(own.prefix,),
-        tenant_of_key=re.compile(deployment.tenant_pattern),
+        tenant_of_key=re.compile(site.deployment.tenant_pattern),
+        lost=lost,
     )
 
 
-def _written_since(
-    deployment: Deployment, restored: HeldSnapshot, known: set[str], own: OwnWrites
-) -> Callable[[str], bool]:
+def _count_references(connection: psycopg.Connection[Any], query: str, key: str) -> int:
+    row = connection.execute(f"SELECT count(*) FROM ({query}) AS r (key, a, b, c, d) WHERE key = %s".encode(), (key,))
+    return int(next(iter(row))[0])
+
+
+def _removed_since(site: Site, outcome: Outcome) -> Callable[[str], bool]:
+    """Says of a key that is not there whether a client deleted it after the restore: a row referred to it until then.
+
+    Where the database survived the disaster, users went on deleting before it, too.
+    """
+    query = site.deployment.references_query
+
+    def removed(key: str) -> bool:
+        with site.deployment.database.connect() as connection:
+            if _count_references(connection, query, key):
+                return False
+        return not site.plan.database or _count_references(outcome.restored.connection, query, key) > 0
+
+    return removed
+
+
+def _written_since(site: Site, outcome: Outcome, known: set[str]) -> Callable[[str], bool]:
     """Says of a key that the backup did not hold whether a client wrote it after the restore, and notes it if so.
 
     One did when it is the ledger's, when a row refers to it now and none did in the restored state, or when it is the
     application's and there was an upload whose answer nobody got: of those no more than there were.
     """
-    query = f"SELECT count(*) FROM ({deployment.references_query}) AS r (key, a, b, c, d) WHERE key = %s"
+    own, query = outcome.own, site.deployment.references_query
     unanswered = itertools.repeat(None, PER_UPLOAD * own.unanswered)
 
     def written(key: str) -> bool:
+        if key in outcome.made.allowed:
+            return True
         if key.startswith(own.prefix):
             return key in own.attempted
-        with deployment.database.connect() as connection:
-            now = connection.execute(query.encode(), (key,)).fetchone()
-        before = restored.connection.execute(query.encode(), (key,)).fetchone()
-        if now != (0,):
-            return before == (0,)
-        return re.match(deployment.tenant_pattern, key) is not None and next(unanswered, "none left") is None
+        with site.deployment.database.connect() as connection:
+            now = _count_references(connection, query, key)
+        if now:
+            return _count_references(outcome.restored.connection, query, key) == 0
+        return re.match(site.deployment.tenant_pattern, key) is not None and next(unanswered, "none left") is None
 
     def noted(key: str) -> bool:
         if explained := written(key):

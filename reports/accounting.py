@@ -35,6 +35,8 @@ class Cases:
 class Outage:
     """The outage as the writer of one channel felt it; ``None`` where there was no such acknowledgement.
 
+    It lies between the last acknowledgement before the deployment was gone and the first one after.
+
     ``attempts_ns`` is how long the two attempts took between which it ended: the last one that failed and the first one
     that was acknowledged. The end of the outage is not known any sharper than that.
     """
@@ -51,7 +53,9 @@ class ChannelAccount:
 
     ``rpo_achieved_ns`` is ``None`` when nothing was acknowledged before the strike; with ``lower_bound`` the loss is
     that at least. ``holes`` counts the recovered writes after a lost one. ``duplicated`` counts every id found more
-    than once, also where a copy is altered.
+    than once, also where a copy is altered. Of the ``lost``, ``unreadable`` left a trace that cannot be read,
+    ``lost_before_shut`` were acknowledged after the strike by a deployment not yet gone, and ``lost_after_recovery``
+    were attempted after it was gone.
     """
 
     channel: str
@@ -60,10 +64,12 @@ class ChannelAccount:
     acknowledged_before_strike: int
     recovered: int
     lost: int
+    unreadable: int
     altered: int
     indeterminate: int
     phantom: int
     duplicated: int
+    lost_before_shut: int
     lost_after_recovery: int
     holes: int
     recovery_point_ns: int | None
@@ -78,7 +84,10 @@ class ChannelAccount:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Accounting:
-    """The accounts of all channels, the worst channel's RPO as the deployment's, and the findings."""
+    """The accounts of all channels, the worst channel's RPO as the deployment's, and the findings.
+
+    Among channels with one RPO the worst is the one written to most seldom: it sees the least.
+    """
 
     channels: tuple[ChannelAccount, ...]
     worst_channel: str
@@ -95,6 +104,7 @@ def account(
     *,
     gone_ns: int | None = None,
     interval_ns: int = 0,
+    intervals_ns: Mapping[str, int] | None = None,
     channels: Iterable[str] = (),
 ) -> Accounting:
     """The account of a ledger: what became of every write, and how far back the recovery point lies.
@@ -103,9 +113,11 @@ def account(
         ledger_lines: the lines of ``ledger.jsonl``, in order.
         observed_lines: the lines of ``observed.jsonl``, in any order.
         strike_ns: the instant the disaster began.
-        gone_ns: the instant it was proven complete. Only what was attempted later counts as written after recovery: a
-            writer may stall between the answer and its line. The strike itself where it is unknown.
+        gone_ns: the instant since which no client was served: clients were shut out, or the disaster was proven
+            complete. Only what was attempted later counts as written after recovery: a writer may stall between the
+            answer and its line. The strike itself where it is unknown.
         interval_ns: one write interval, the resolution of the recovery point.
+        intervals_ns: the same for single channels, where theirs is another.
         channels: those that must have been written to; one without any acknowledged write makes the RPO unknown.
 
     Raises:
@@ -114,16 +126,19 @@ def account(
     writes = gather(ledger_lines, observed_lines)
     gone = strike_ns if gone_ns is None else max(gone_ns, strike_ns)
     names = [*dict.fromkeys([*channels, *writes.channels, *writes.phantoms])]
-    accounts = tuple(_account_channel(name, writes, strike_ns, gone, interval_ns) for name in names)
+    apart = intervals_ns or {}
+    accounts = tuple(_account_channel(name, writes, strike_ns, gone, apart.get(name, interval_ns)) for name in names)
     unknown = next((each for each in accounts if each.rpo_achieved_ns is None), None)
-    worst = unknown or max(accounts, key=lambda each: (each.rpo_achieved_ns or 0, each.lower_bound), default=None)
+    worst = unknown or max(
+        accounts, key=lambda each: (each.rpo_achieved_ns or 0, each.lower_bound, each.resolution_ns), default=None
+    )
     return Accounting(
         channels=accounts,
         worst_channel=worst.channel if worst else "",
         rpo_achieved_ns=worst.rpo_achieved_ns if worst else None,
         lower_bound=bool(worst and worst.lower_bound),
-        resolution_ns=interval_ns,
-        findings=tuple(finding for each in accounts for finding in _findings(each, writes, gone)),
+        resolution_ns=worst.resolution_ns if worst else interval_ns,
+        findings=tuple(finding for each in accounts for finding in _findings(each, writes, strike_ns, gone)),
     )
 
 
@@ -138,10 +153,9 @@ def _account_channel(channel: str, writes: Writes, strike_ns: int, gone_ns: int,
     for write in ours:
         counts[write.fate] += 1
     acknowledged = [write for write in ours if write.acknowledged_ns is not None]
-    before = [write for write in acknowledged if (write.acknowledged_ns or 0) < strike_ns]
-    fallen = [write for write in acknowledged if (write.acknowledged_ns or 0) < gone_ns]
+    before = list(_before(ours, strike_ns))
     point, achieved, lower_bound = _recovery_point(before, ours, strike_ns)
-    holes = list(_holes(fallen))
+    holes = list(_holes(before))
     lost = [write for write in acknowledged if write.fate is Fate.LOST]
     return ChannelAccount(
         channel=channel,
@@ -150,10 +164,12 @@ def _account_channel(channel: str, writes: Writes, strike_ns: int, gone_ns: int,
         acknowledged_before_strike=len(before),
         recovered=counts[Fate.RECOVERED],
         lost=counts[Fate.LOST],
+        unreadable=sum(write.unreadable > 0 for write in lost),
         altered=counts[Fate.ALTERED],
         indeterminate=counts[Fate.INDETERMINATE],
         phantom=len(writes.phantoms.get(channel, [])),
-        duplicated=sum(write.found > 1 for write in ours),
+        duplicated=sum(write.copies > 1 for write in ours),
+        lost_before_shut=sum(strike_ns <= (write.acknowledged_ns or 0) < gone_ns for write in lost),
         lost_after_recovery=sum(write.attempted_ns >= gone_ns for write in lost),
         holes=len(holes),
         recovery_point_ns=point,
@@ -184,10 +200,13 @@ def _recovery_point(before: list[Write], ours: list[Write], strike_ns: int) -> t
 _BREAKS: Final = frozenset({Fate.LOST, Fate.ALTERED})
 
 
-def _holes(fallen: Iterable[Write]) -> Iterator[Write]:
-    """The recovered writes after a lost one, among those that the disaster met: later ones are new work, no hole."""
+def _holes(before: Iterable[Write]) -> Iterator[Write]:
+    """The recovered writes after a lost one, among those acknowledged before the strike.
+
+    Work that was acknowledged after it and survived is no hole: it was made on what the disaster had left.
+    """
     lost_one = False
-    for write in fallen:
+    for write in before:
         if write.fate is Fate.LOST:
             lost_one = True
         elif lost_one and write.fate is Fate.RECOVERED:
@@ -201,7 +220,7 @@ def _felt(ours: Iterable[Write], strike_ns: int, gone_ns: int) -> Outage:
         if write.acknowledged_ns is None:
             if write.failed_ns is not None and write.failed_ns > strike_ns:
                 failed_for = write.failed_ns - write.attempted_ns
-        elif write.acknowledged_ns < strike_ns:
+        elif write.acknowledged_ns < gone_ns:
             last = write.acknowledged_ns
         elif write.attempted_ns >= gone_ns:
             first = write.acknowledged_ns
@@ -218,31 +237,31 @@ def _cases(writes: list[Write]) -> Cases:
     return Cases(first=first, last=last)
 
 
-def _findings(channel: ChannelAccount, writes: Writes, gone_ns: int) -> Iterator[Finding]:
+def _findings(channel: ChannelAccount, writes: Writes, strike_ns: int, gone_ns: int) -> Iterator[Finding]:
     ours, name = writes.channels.get(channel.channel, []), channel.channel
     if channel.holes:
         yield _finding("WRITES-HOLE", name, f"recovered after write {_number(channel.lost_cases)} was lost",
-                       [(write.n, write.id) for write in _holes(_met(ours, gone_ns))])  # fmt: skip
+                       [(write.n, write.id) for write in _holes(_before(ours, strike_ns))])  # fmt: skip
     altered = [(write.n, write.id) for write in ours if write.fate is Fate.ALTERED]
     if altered:
-        yield _finding("WRITE-ALTERED", name, "came back with another digest or unreadable", altered)
+        yield _finding("WRITE-ALTERED", name, "came back with another digest", altered)
     phantoms = writes.phantoms.get(name, [])
     if phantoms:
         yield _finding("WRITE-PHANTOM", name, "present and never attempted", [(None, each) for each in phantoms])
-    duplicated = [write for write in ours if write.found > 1]
+    duplicated = [write for write in ours if write.copies > 1]
     if duplicated:
-        most = max(duplicated, key=lambda write: write.found)
-        yield _finding("WRITE-DUPLICATED", name, f"found more than once, write {most.n} {most.found} times",
+        most = max(duplicated, key=lambda write: write.copies)
+        yield _finding("WRITE-DUPLICATED", name, f"found more than once, write {most.n} {most.copies} times",
                        [(write.n, write.id) for write in duplicated])  # fmt: skip
     late = [write for write in ours if write.fate is Fate.LOST and write.attempted_ns >= gone_ns]
     if late:
         after = format_duration((late[0].acknowledged_ns or 0) - gone_ns)
-        yield _finding("WRITE-LOST-AFTER-RECOVERY", name, f"acknowledged after the strike (the first {after} after it)"
-                       " and absent", [(write.n, write.id) for write in late])  # fmt: skip
+        yield _finding("WRITE-LOST-AFTER-RECOVERY", name, f"acknowledged after recovery (the first {after} after the"
+                       " deployment was gone) and absent", [(write.n, write.id) for write in late])  # fmt: skip
 
 
-def _met(ours: Iterable[Write], gone_ns: int) -> Iterator[Write]:
-    return (write for write in ours if write.acknowledged_ns is not None and write.acknowledged_ns < gone_ns)
+def _before(ours: Iterable[Write], strike_ns: int) -> Iterator[Write]:
+    return (write for write in ours if write.acknowledged_ns is not None and write.acknowledged_ns < strike_ns)
 
 
 def _number(cases: Cases) -> str:

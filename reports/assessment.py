@@ -41,7 +41,7 @@ def assess_events(events: Sequence[Event], directory: Path) -> dict[str, Any]:
         closed = last_of(events, "run.closed")
         names = dict.fromkeys(event["drill"] for event in of_kind(events, "drill.opened"))
         drills = [_assess_files(events, directory, name) for name in names]
-        return _run(opened, closed, drills)
+        return _run(opened, closed, drills, _remarks(event for event in events if "drill" not in event))
 
 
 @contextlib.contextmanager
@@ -132,10 +132,11 @@ def assess_drill(
     opened, closed = next(each for each in events if each["kind"] == "drill.opened"), last_of(events, "drill.closed")
     strike, proven = last_of(events, "strike"), last_of(events, "strike.proven")
     strike_ns = strike["at_ns"] if strike else None
-    accounting, felt = _account(
-        events, opened, None if ledger_problem else strike_ns, proven, ledger_lines, observed_lines
-    )
+    accounting, felt = _account(events, opened, None if ledger_problem else strike_ns, ledger_lines, observed_lines)
     recovered = measures.recovery_time(events, strike_ns, felt)
+
+    _, apart = _channels(events, opened)
+    interval_ns = apart.get("api", opened["ledger"]["interval_ns"])
 
     found = list(accounting.findings) if accounting else []
     due = strike and closed and measures.recovery_was_due(events)
@@ -146,21 +147,21 @@ def assess_drill(
         )
         found.append(Finding(code="RECOVERY-UNSEEN", seen=seen, where="recovery time"))
     if strike and not ledger_problem and "api" in opened["ledger"]["channels"]:
-        found += measures.disagreement(recovered, opened["ledger"]["interval_ns"], opened["probe"]["interval_ns"])
+        found += measures.disagreement(recovered, interval_ns, opened["probe"]["interval_ns"])
 
     rto, too_long = measures.judge("rto", opened["objectives"]["rto"], recovered["achieved_ns"], lower_bound=False,
                                    unmeasured=Verdict.FAILED if due else Verdict.ERROR)  # fmt: skip
     rpo, too_much = measures.judge("rpo", opened["objectives"]["rpo"],
                                    accounting.rpo_achieved_ns if accounting else None, unmeasured=Verdict.ERROR,
                                    lower_bound=bool(accounting and accounting.lower_bound),
-                                   resolution_ns=opened["ledger"]["interval_ns"])  # fmt: skip
+                                   resolution_ns=accounting.resolution_ns if accounting else 0)  # fmt: skip
     checks, (controls, uncaught) = measures.checks(events), measures.controls(events)
-    findings = [dict(each) for event in of_kind(events, "check") for each in event["findings"]]
+    findings = measures.check_findings(events)
     findings += [each.as_record() for each in [*too_long, *too_much, *found, *uncaught]]
 
     reasons = [(Verdict.ERROR, f"the ledger cannot be used: {ledger_problem}")] if ledger_problem else []
     reasons += [*_reasons(events, closed, strike, proven, checks, controls)]
-    reasons += [*_unmeasured(rto, rpo), *_too_coarse(rpo, opened)]
+    reasons += [*_unmeasured(rto, rpo), *_too_coarse(rpo, accounting)]
     judged = [verdict for verdict, _ in reasons]
     judged += [Verdict(row["verdict"]) for row in checks]
     judged += [Verdict(row["verdict"]) for row in controls["rows"]]
@@ -169,6 +170,7 @@ def assess_drill(
     return {
         "drill": opened["drill"],
         **{key: opened[key] for key in _HEADER},
+        "plan": dict(opened["plan"]) if "plan" in opened else None,
         "verdict": Verdict.worst(judged).value,
         "reasons": [text for _, text in reasons],
         "closed": closed is not None,
@@ -178,27 +180,38 @@ def assess_drill(
         "verification_time_ns": next((row["duration_ns"] for row in phases if row["phase"] == "verify"), None),
         "phases": phases,
         "strike_proofs": [{"what": each["what"], "seen": each["seen"]} for each in proven["proofs"]] if proven else [],
-        "backup": _backup(last_of(events, "backup.made")),
+        "backup": measures.restored_backup(events),
         "checks": checks,
         "findings": findings,
         "controls": controls,
-        "not_tested": [remark for row in checks for remark in row["not_tested"]],
+        "not_tested": [*(remark for row in checks for remark in row["not_tested"]), *_remarks(events)],
     }
 
 
+def _remarks(events: Iterable[Event]) -> list[dict[str, str]]:
+    return [{"what": event["what"], "reason": event["reason"]} for event in of_kind(events, "not_tested")]
+
+
+def _channels(events: Sequence[Event], opened: Event) -> tuple[list[str], dict[str, int]]:
+    """The ledger's channels that were written to, and their intervals where they have one of their own."""
+    ledger, started = opened["ledger"], last_of(events, "ledger.opened")
+    channels = started["channels"] if started and "channels" in started else ledger["channels"]
+    return list(channels), dict(ledger.get("intervals_ns", {}))
+
+
 def _account(
-    events: Sequence[Event], opened: Event, strike_ns: int | None, proven: Event | None,
+    events: Sequence[Event], opened: Event, strike_ns: int | None,
     ledger_lines: Iterable[Mapping[str, Any]], observed_lines: Iterable[Mapping[str, Any]],
 ) -> tuple[Accounting | None, Outage]:  # fmt: skip
     """The account, where there was a strike and something was observed after it; and the outage the writer felt."""
     if strike_ns is None:
         return None, Outage()
-    gone_ns = proven["t"] if proven else strike_ns
+    gone_ns = measures.gone_ns(events) or strike_ns
     if last_of(events, "ledger.observed") is None:
         return None, felt_outage(ledger_lines, strike_ns, gone_ns, "api")
-    ledger = opened["ledger"]
-    accounting = account(ledger_lines, observed_lines, strike_ns, gone_ns=gone_ns, interval_ns=ledger["interval_ns"],
-                         channels=ledger["channels"])  # fmt: skip
+    channels, apart = _channels(events, opened)
+    accounting = account(ledger_lines, observed_lines, strike_ns, gone_ns=gone_ns, intervals_ns=apart,
+                         interval_ns=opened["ledger"]["interval_ns"], channels=channels)  # fmt: skip
     felt = next((each.felt for each in accounting.channels if each.channel == "api"), None)
     return accounting, felt or Outage()
 
@@ -218,6 +231,8 @@ def _reasons(
         reasons.append((Verdict.ERROR, "nothing was struck"))
     elif proven is None or not proven["proofs"]:
         reasons.append((Verdict.ERROR, "the disaster was not proven before the restore"))
+    if last_of(events, "backup.chosen") and measures.restored_backup(events) is None:
+        reasons.append((Verdict.ERROR, "the backup set that was restored is none of those that the drill made"))
     if not checks:
         reasons.append((Verdict.ERROR, "no check ran"))
     if not controls["planted"]:
@@ -237,13 +252,14 @@ def _unmeasured(*objectives: Mapping[str, Any]) -> list[tuple[Verdict, str]]:
             for row in objectives if row["achieved_ns"] is None]  # fmt: skip
 
 
-def _too_coarse(rpo: Mapping[str, Any], opened: Event) -> list[tuple[Verdict, str]]:
+def _too_coarse(rpo: Mapping[str, Any], accounting: Accounting | None) -> list[tuple[Verdict, str]]:
     """Why an achieved recovery point does not show that its target was met, where it does not."""
-    if rpo["achieved_ns"] is None or rpo["verdict"] != Verdict.ERROR:
+    if accounting is None or rpo["achieved_ns"] is None or rpo["verdict"] != Verdict.ERROR:
         return []
-    interval, target = format_duration(opened["ledger"]["interval_ns"]), format_duration(rpo["target_ns"])
-    return [(Verdict.ERROR, f"no write was lost, and with one write every {interval} that does not show that at most"
-                            f" {target} were: shorten the load's interval")]  # fmt: skip
+    interval, target = format_duration(accounting.resolution_ns), format_duration(rpo["target_ns"])
+    return [(Verdict.ERROR, f"no write was lost, and with one write every {interval} in channel"
+                            f" {accounting.worst_channel} that does not show that at most {target} were: shorten the"
+                            " load's interval")]  # fmt: skip
 
 
 def _recovery_point(accounting: Accounting | None, opened: Event) -> dict[str, Any]:
@@ -252,17 +268,14 @@ def _recovery_point(accounting: Accounting | None, opened: Event) -> dict[str, A
         "lower_bound": bool(accounting and accounting.lower_bound),
         "worst_channel": accounting.worst_channel if accounting else "",
         "basis": BASIS,
-        "resolution_ns": opened["ledger"]["interval_ns"],
+        "resolution_ns": accounting.resolution_ns if accounting else opened["ledger"]["interval_ns"],
         "channels": [dataclasses.asdict(each) for each in accounting.channels] if accounting else [],
     }
 
 
-def _backup(event: Event | None) -> dict[str, Any] | None:
-    keys = ("manifest_sha256", "bytes", "snapshot_ns", "skew_ns", "components")
-    return {key: event[key] for key in keys} if event else None
-
-
-def _run(opened: Event, closed: Event | None, drills: list[dict[str, Any]]) -> dict[str, Any]:
+def _run(
+    opened: Event, closed: Event | None, drills: list[dict[str, Any]], not_tested: list[dict[str, str]]
+) -> dict[str, Any]:
     reasons: list[tuple[Verdict, str]] = []
     if not drills:
         reasons.append((Verdict.ERROR, "no drill was run"))
@@ -283,5 +296,8 @@ def _run(opened: Event, closed: Event | None, drills: list[dict[str, Any]]) -> d
         "closed_utc": closed["utc"] if closed else None,
         "exit": closed["exit"] if closed else None,
         **{key: opened[key] for key in ("suite", "command", "profile", "host", "interval_note")},
+        "controls": measures.all_controls(drills),
+        "summary": measures.summary(drills),
+        "not_tested": not_tested,
         "drills": drills,
     }

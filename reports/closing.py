@@ -1,4 +1,7 @@
-"""The closing table of the terminal: one row per drill, then findings and what was not tested. At most 100 columns."""
+"""The closing table of the terminal: one row per drill, then findings and what was not tested. At most 100 columns.
+
+A run of more than three drills has a narrower row for each, and what several of them left out is told once.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,11 @@ from reports import wording
 WIDTH: Final = 100
 _COLUMNS: Final = {"scenario": 20, "recovery time": 18, "recovery point": 16, "data verified": 18, "controls": 8,
                    "verdict": 10}  # fmt: skip
+_MANY_COLUMNS: Final = {"scenario": 36, "recovery time": 15, "recovery point": 15, "checks": 6, "controls": 8,
+                        "verdict": 10}  # fmt: skip
+_MANY: Final = 3
 _MOST_LINES: Final = 20
+_MOST_LINES_OF_MANY: Final = 5
 _STYLES: Final[Mapping[str, dict[str, bool]]] = {
     "error": {"red": True, "bold": True},
     "failed": {"red": True},
@@ -24,13 +31,18 @@ Line = tuple[str, dict[str, bool]]
 def lines(evidence: Mapping[str, Any]) -> Iterator[Line]:
     """The closing lines of a run, each with the markup to write it with."""
     drills = evidence["drills"]
+    many = len(drills) > _MANY
+    columns, cells = (_MANY_COLUMNS, _short_cells) if many else (_COLUMNS, _cells)
     if drills:
-        yield from _row(list(_COLUMNS), {"bold": True})
-        yield "  ".join("-" * width for width in _COLUMNS.values()), {}
+        yield from _row(list(columns), columns, {"bold": True})
+        yield "  ".join("-" * width for width in columns.values()), {}
     for drill in drills:
-        yield from _row(_cells(drill), _STYLES.get(drill["verdict"], {}))
+        yield from _row(cells(drill), columns, _STYLES.get(drill["verdict"], {}))
+    if len(drills) > 1:
+        yield from _sum(evidence)
     for drill in drills:
-        yield from _remarks(drill)
+        yield from _told(drill, _MOST_LINES_OF_MANY if many else _MOST_LINES, named=len(drills) > 1)
+    yield from _not_tested(evidence)
     for reason in evidence["reasons"]:
         yield from _wrapped("run: ", reason, _STYLES.get(evidence["verdict"], {}))
     yield "", {}
@@ -60,6 +72,40 @@ def _cells(drill: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _short_cells(drill: Mapping[str, Any]) -> list[str]:
+    rto, rpo = drill["objectives"]
+    passed = sum(check["verdict"] == "passed" for check in drill["checks"])
+    achieved = [f"{wording.duration(row['achieved_ns'])}" for row in (rto, rpo)]
+    against = [f"\n{_against(row)}" if row["target_ns"] is not None else "" for row in (rto, rpo)]
+    return [
+        drill["drill"],
+        achieved[0] + against[0],
+        ("at least " if rpo["lower_bound"] else "") + achieved[1] + against[1],
+        f"{passed}/{len(drill['checks'])}",
+        drill["controls"]["score"],
+        drill["verdict"],
+    ]
+
+
+def _sum(evidence: Mapping[str, Any]) -> Iterator[Line]:
+    """What all drills come to, below the table."""
+    total = evidence["summary"]
+    took, back = total["recovery_time"], total["recovery_point"]
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in total["verdicts"].items())
+    least = "at least " if back["lower_bound"] else ""
+    yield "", {}
+    yield from _wrapped("recovery time:  ", f"median {wording.duration(took['median_ns'])},"
+                        f" worst {wording.duration(took['worst_ns'])}{_in(took)}", {})  # fmt: skip
+    yield from _wrapped("recovery point: ", f"worst {least}{wording.duration(back['worst_ns'])}{_in(back)};"
+                        " per disaster in the report", {})  # fmt: skip
+    yield from _wrapped(f"{total['drills']} drills: ", f"{verdicts}; controls {evidence['controls']['score']} caught",
+                        _STYLES.get(evidence["verdict"], {}))  # fmt: skip
+
+
+def _in(worst: Mapping[str, Any]) -> str:
+    return f" ({worst['worst_drill']})" if worst["worst_drill"] else ""
+
+
 def _against(objective: Mapping[str, Any]) -> str:
     if objective["target_ns"] is None:
         return "no target"
@@ -67,33 +113,49 @@ def _against(objective: Mapping[str, Any]) -> str:
     return f"{word} {wording.target(objective)}"
 
 
-def _row(cells: Sequence[str], style: dict[str, bool]) -> Iterator[Line]:
+def _row(cells: Sequence[str], columns: Mapping[str, int], style: dict[str, bool]) -> Iterator[Line]:
     wrapped = [
         [line for part in cell.splitlines() for line in textwrap.wrap(_plain(part), width)] or [""]
-        for cell, width in zip(cells, _COLUMNS.values(), strict=True)
+        for cell, width in zip(cells, columns.values(), strict=True)
     ]
     for at in range(max(map(len, wrapped))):
         parts = [(cell[at] if at < len(cell) else "").ljust(width)
-                 for cell, width in zip(wrapped, _COLUMNS.values(), strict=True)]  # fmt: skip
+                 for cell, width in zip(wrapped, columns.values(), strict=True)]  # fmt: skip
         yield "  ".join(parts).rstrip(), style
 
 
-def _remarks(drill: Mapping[str, Any]) -> Iterator[Line]:
+def _told(drill: Mapping[str, Any], most: int, *, named: bool) -> Iterator[Line]:
+    """Why a drill does not pass, and what was found in it."""
     findings = sorted(drill["findings"], key=lambda each: each["severity"] != "failure")
-    if findings or drill["reasons"] or drill["not_tested"]:
+    if findings or drill["reasons"]:
         yield "", {}
+        if named and findings:
+            yield from _wrapped("", f"{drill['drill']}:", {"bold": True})
     for reason in drill["reasons"]:
         yield from _wrapped(f"{drill['drill']}: ", reason, _STYLES.get(drill["verdict"], {}))
-    for finding in findings[:_MOST_LINES]:
+    for finding in findings[:most]:
         style = {"red": True} if finding["severity"] == "failure" else {"yellow": True}
         yield from _wrapped(f"{finding['code']}  ", f"{finding['title']}. {finding['seen']}", style)
         yield from _wrapped("    remedy: ", finding["remedy"], {})
-    if len(findings) > _MOST_LINES:
-        yield f"... and {len(findings) - _MOST_LINES} more findings, in the report", {}
-    for remark in drill["not_tested"][:_MOST_LINES]:
-        yield from _wrapped("not tested: ", f"{remark['what']}: {remark['reason']}", {"yellow": True})
-    if len(drill["not_tested"]) > _MOST_LINES:
-        yield f"... and {len(drill['not_tested']) - _MOST_LINES} more not tested, in the report", {}
+    if len(findings) > most:
+        yield f"... and {len(findings) - most} more findings, in the report", {}
+
+
+def _not_tested(evidence: Mapping[str, Any]) -> Iterator[Line]:
+    """What was left out, of the whole run and of its drills; what several drills left out alike, once."""
+    drills = evidence["drills"]
+    remarks: dict[tuple[str, str], list[str]] = {(each["what"], each["reason"]): [] for each in evidence["not_tested"]}
+    for drill in drills:
+        for each in drill["not_tested"]:
+            remarks.setdefault((each["what"], each["reason"]), []).append(drill["drill"])
+    if remarks:
+        yield "", {}
+    for (what, reason), names in list(remarks.items())[:_MOST_LINES]:
+        others = len(dict.fromkeys(names))
+        where = "" if not names or len(drills) == 1 else f" ({names[0] if others == 1 else f'in {others} drills'})"
+        yield from _wrapped("not tested: ", f"{what}: {wording.one_line(reason, 300)}{where}", {"yellow": True})
+    if len(remarks) > _MOST_LINES:
+        yield f"... and {len(remarks) - _MOST_LINES} more not tested, in the report", {}
 
 
 def _wrapped(lead: str, text: str, style: dict[str, bool]) -> Iterator[Line]:

@@ -143,6 +143,10 @@ def ledger(writes: Writes, drill: Mapping[str, Any], name: str, *, closely: bool
             parts.append(_element("path", d=f"M{at_x - 5:.1f},{y - 26}h10l-5,8z", class_="pointer"))
     parts.append(_element("line", x1=f"{x(strike):.1f}", x2=f"{x(strike):.1f}", y1=22, y2=bottom, class_="strike"))
     parts.append(_element("text", "strike", x=f"{x(strike) - 6:.1f}", y=18, text_anchor="end", class_="strong"))
+    shut = drill["recovery_time"]["shut_ns"]
+    if shut is not None and first <= shut <= last:
+        parts.append(_element("line", x1=f"{x(shut):.1f}", x2=f"{x(shut):.1f}", y1=22, y2=bottom, class_="shut"))
+        parts.append(_element("text", "clients shut out", x=f"{x(shut) + 6:.1f}", y=18))
     felt = drill["recovery_time"]["felt"]
     if first <= (felt["first_after_ns"] or -1) <= last:
         back = x(felt["first_after_ns"])
@@ -152,7 +156,7 @@ def ledger(writes: Writes, drill: Mapping[str, Any], name: str, *, closely: bool
         parts.append(_element("text", told, x=f"{back + (-6 if near_end else 0):.1f}", y=34,
                               text_anchor="end" if near_end else "start"))  # fmt: skip
     parts += _legend(bottom + 24)
-    parts.append(_element("text", f"{format_duration(last - first)} shown", x=WIDTH - _RIGHT, y=bottom + 24,
+    parts.append(_element("text", f"{format_duration(last - first)} shown", x=WIDTH - _RIGHT, y=bottom + 42,
                           text_anchor="end", class_="small"))  # fmt: skip
     if thinned:
         note = f"thinned to at most {MOST_MARKS} marks a lane; no kind of mark is left out where it occurs"
@@ -160,7 +164,7 @@ def ledger(writes: Writes, drill: Mapping[str, Any], name: str, *, closely: bool
     told = "; ".join(f"{row['channel']}: {row['recovered']} recovered, {row['lost']} lost, {row['altered']} altered,"
                      f" {row['indeterminate']} indeterminate" for row in lanes)  # fmt: skip
     title = "The same, around the strike" if closely else "Acknowledged writes and what became of them"
-    return _drawing(name, bottom + (64 if thinned else 42), title, told, parts)
+    return _drawing(name, bottom + (64 if thinned else 50), title, told, parts)
 
 
 def _when(write: Write) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from reports.accounting import Outage
-from reports.records import Finding, Verdict, format_duration
+from reports.records import Finding, Severity, Verdict, format_duration
 
 Event = Mapping[str, Any]
 INTERRUPTED: Final = "interrupted"  # what ``records.Journal.phase`` says of a phase that no error ended
+PLANTED: Final = "planted by the disaster: "
 _EVENT_FIELDS = frozenset({"n", "t", "utc", "kind", "prev", "hash", "drill", "phase", "outcome", "error"})
 
 
@@ -21,6 +23,18 @@ def of_kind(events: Iterable[Event], kind: str) -> list[Event]:
 def last_of(events: Iterable[Event], kind: str) -> Event | None:
     """The last event of one kind, if there is any."""
     return next(iter(reversed(of_kind(events, kind))), None)
+
+
+def gone_ns(events: Iterable[Event]) -> int | None:
+    """The instant since which no client was served, until recovery; ``None`` where nothing was struck.
+
+    Clients were shut out then, or, where the disaster itself took the deployment away, that was proven.
+    """
+    strike, proven, shut = (last_of(events, kind) for kind in ("strike", "strike.proven", "shut"))
+    if strike is None:
+        return None
+    at = shut["at_ns"] if shut else proven["t"] if proven else strike["at_ns"]
+    return max(int(at), int(strike["at_ns"]))
 
 
 def phases(events: Iterable[Event]) -> list[dict[str, Any]]:
@@ -54,9 +68,14 @@ def ending(closed: Event, events: Iterable[Event]) -> str:
 
 
 def recovery_time(events: Iterable[Event], strike_ns: int | None, felt: Outage) -> dict[str, Any]:
-    """The recovery time achieved: the strike to the end of the first successful probe, and the interval it lies in."""
+    """The recovery time achieved: the strike to the end of the first successful probe, and the interval it lies in.
+
+    A probe that began before clients were shut out has met what the disaster left, not what was restored.
+    """
+    events = list(events)
+    gone, shut = gone_ns(events) or 0, last_of(events, "shut")
     probes = [] if strike_ns is None else [probe for probe in of_kind(events, "probe") if probe["ended_ns"] > strike_ns]
-    success = next((probe for probe in probes if probe["outcome"] == "succeeded"), None)
+    success = next((probe for probe in probes if probe["outcome"] == "succeeded" and probe["started_ns"] >= gone), None)
     failures = [probe for probe in probes if probe["outcome"] == "failed"
                 and (success is None or probe["started_ns"] < success["started_ns"])]  # fmt: skip
     last_failed = failures[-1] if failures else None
@@ -64,6 +83,7 @@ def recovery_time(events: Iterable[Event], strike_ns: int | None, felt: Outage) 
     lower = max(0, last_failed["started_ns"] - strike_ns) if last_failed and strike_ns is not None else 0
     return {
         "strike_ns": strike_ns,
+        "shut_ns": shut["at_ns"] if shut else None,
         "achieved_ns": upper,
         "lower_ns": lower if upper is not None else None,
         "upper_ns": upper,
@@ -140,23 +160,109 @@ def judge(
 
 
 def checks(events: Sequence[Event]) -> list[dict[str, Any]]:
-    """The checks with a verdict each; one that looked at nothing at all is ``not tested``, whatever it reports."""
+    """The checks with a verdict each; one that looked at nothing at all is ``not tested``, whatever it reports.
+
+    An expected check passes by finding something: the disaster planted it.
+    """
     rows = []
     for event in of_kind(events, "check"):
+        expected = event.get("expected", False)
+        accused = any(each["severity"] == "failure" for each in event["findings"])
         remarks = [{"what": each["what"], "reason": each["reason"]} for each in event["not_tested"]]
         looked = sum(event["looked_at"].values()) > 0
-        if not looked and not remarks and not event["error"]:
+        if not looked and not remarks and not event["error"] and not expected:
             remarks = [{"what": event["check"], "reason": "there was nothing for it to look at"}]
         if event["error"]:
             verdict = Verdict.ERROR
-        elif any(each["severity"] == "failure" for each in event["findings"]):
+        elif expected:
+            verdict = Verdict.PASSED if accused else Verdict.FAILED
+        elif accused:
             verdict = Verdict.FAILED
         else:
             verdict = Verdict.PASSED if looked else Verdict.NOT_TESTED
         rows.append({"check": event["check"], "verdict": verdict.value, "error": event["error"],
                      "duration_ns": event["ended_ns"] - event["started_ns"], "looked_at": dict(event["looked_at"]),
-                     "findings": len(event["findings"]), "not_tested": remarks})  # fmt: skip
+                     "findings": len(event["findings"]), "expected": bool(expected),
+                     "not_tested": remarks})  # fmt: skip
     return rows
+
+
+def check_findings(events: Sequence[Event]) -> list[dict[str, Any]]:
+    """What the checks found. What a disaster planted on purpose is a notice, and where it was not seen a failure."""
+    found = []
+    for event, row in zip(of_kind(events, "check"), checks(events), strict=True):
+        if not row["expected"]:
+            found += [dict(each) for each in event["findings"]]
+            continue
+        found += [{**each, "severity": Severity.NOTICE.value, "seen": f"{PLANTED}{each['seen']}"}
+                  for each in event["findings"]]  # fmt: skip
+        if row["verdict"] == Verdict.FAILED:
+            seen = "the disaster planted damage for this check to find, and it found none"
+            found.append(Finding(code="DISASTER-UNSEEN", seen=seen, where=f"check {event['check']}").as_record())
+    return found
+
+
+def restored_backup(events: Sequence[Event]) -> dict[str, Any] | None:
+    """The backup set that was restored: the one chosen, or, where none was yet, the last one made."""
+    chosen, made = last_of(events, "backup.chosen"), of_kind(events, "backup.made")
+    if chosen is not None:
+        made = [event for event in made if event["manifest_sha256"] == chosen["manifest_sha256"]]
+    if not made:
+        return None
+    keys = ("manifest_sha256", "bytes", "snapshot_ns", "skew_ns", "components")
+    return {
+        **{key: made[-1][key] for key in keys},
+        "age_ns": chosen["age_ns"] if chosen else None,
+        "fallback": bool(chosen and chosen["fallback"]),
+    }
+
+
+def summary(drills: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all drills of a run come to, and those of each disaster: the same figures for both."""
+    disasters = dict.fromkeys(drill["disaster"] for drill in drills)
+    return {
+        **_spread(drills),
+        "disasters": [
+            {"disaster": name, **_spread([drill for drill in drills if drill["disaster"] == name])}
+            for name in disasters
+        ],
+    }
+
+
+def _spread(drills: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Verdicts, and of the drills that measured it the median and the worst; of an even number the lower median."""
+    took = [drill for drill in drills if drill["recovery_time"]["achieved_ns"] is not None]
+    back = [drill for drill in drills if drill["recovery_point"]["achieved_ns"] is not None]
+    slowest = max(took, key=lambda drill: drill["recovery_time"]["achieved_ns"], default=None)
+    furthest = max(
+        back,
+        key=lambda drill: (drill["recovery_point"]["achieved_ns"], drill["recovery_point"]["lower_bound"]),
+        default=None,
+    )
+    verdicts = [drill["verdict"] for drill in drills]
+    times = [drill["recovery_time"]["achieved_ns"] for drill in took]
+    return {
+        "drills": len(drills),
+        "verdicts": {verdict.value: verdicts.count(verdict) for verdict in Verdict if verdict in verdicts},
+        "recovery_time": {
+            "measured": len(took),
+            "median_ns": statistics.median_low(times) if times else None,
+            "worst_ns": slowest["recovery_time"]["achieved_ns"] if slowest else None,
+            "worst_drill": slowest["drill"] if slowest else "",
+        },
+        "recovery_point": {
+            "measured": len(back),
+            "worst_ns": furthest["recovery_point"]["achieved_ns"] if furthest else None,
+            "lower_bound": bool(furthest and furthest["recovery_point"]["lower_bound"]),
+            "worst_drill": furthest["drill"] if furthest else "",
+        },
+    }
+
+
+def all_controls(drills: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The score of the negative controls of all drills together."""
+    planted, caught = (sum(drill["controls"][what] for drill in drills) for what in ("planted", "caught"))
+    return {"planted": planted, "caught": caught, "score": f"{caught}/{planted}"}
 
 
 def controls(events: Sequence[Event]) -> tuple[dict[str, Any], list[Finding]]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from reports import evidence
+from reports import evidence, measures
 from reports.accounting import account
 from reports.assessment import assess_one, assess_run
 from reports.measures import last_of
@@ -115,13 +115,13 @@ class Run:
             HarnessError: the drill has not been struck.
         """
         events = [event for event in self._events() if event.get("drill") == drill]
-        strike, proven = last_of(events, "strike"), last_of(events, "strike.proven")
-        if strike is None or proven is None:
+        strike, gone_ns = last_of(events, "strike"), measures.gone_ns(events)
+        if strike is None or last_of(events, "strike.proven") is None:
             raise HarnessError(
                 f"drill {drill}", seen="not struck yet", remedy="account for its ledger after the strike"
             )
         ledger = read_lines(self.drill_directory(drill) / "ledger.jsonl")
-        return list(account(ledger, observed, strike["at_ns"], gone_ns=proven["t"]).findings)
+        return list(account(ledger, observed, strike["at_ns"], gone_ns=gone_ns).findings)
 
     def close(self, exit_code: int) -> dict[str, Any]:
         """Write ``run.closed``, then ``evidence.json``, and hand its content back. A second call changes nothing.

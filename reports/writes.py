@@ -11,7 +11,10 @@ from reports.records import UsageProblem
 
 
 class Fate(enum.StrEnum):
-    """What became of one attempted write. Found twice is ``duplicated``, found with other bytes ``altered``."""
+    """What became of one attempted write. Found twice is ``duplicated``, found with other bytes ``altered``.
+
+    Found and unreadable is as good as not found: ``lost``, where it was acknowledged.
+    """
 
     RECOVERED = "recovered"
     LOST = "lost"
@@ -22,7 +25,10 @@ class Fate(enum.StrEnum):
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Write:
-    """One attempted write. Mutable while the two files are read, and compact: there may be a million of them."""
+    """One attempted write. Mutable while the two files are read, and compact: there may be a million of them.
+
+    ``found`` counts the copies that can be read, ``unreadable`` those of which only a trace is there.
+    """
 
     n: int
     id: str
@@ -31,14 +37,20 @@ class Write:
     acknowledged_ns: int | None = None
     failed_ns: int | None = None
     found: int = 0
+    unreadable: int = 0
     differs: bool = False
+
+    @property
+    def copies(self) -> int:
+        """How many copies were found, readable or not."""
+        return self.found + self.unreadable
 
     @property
     def fate(self) -> Fate:
         """Its fate, once everything that was observed has been read."""
         if self.differs:
             return Fate.ALTERED
-        if self.found > 1:
+        if self.found and self.copies > 1:
             return Fate.DUPLICATED
         if self.acknowledged_ns is None:
             return Fate.INDETERMINATE
@@ -81,6 +93,9 @@ def gather(ledger_lines: Iterable[Mapping[str, Any]], observed_lines: Iterable[M
         seen = named.get(channel, {}).get(name)
         if seen is None:
             phantoms.setdefault(channel, []).append(name)
+            continue
+        if line["sha256"] == "":
+            seen.unreadable += 1
             continue
         seen.found += 1
         seen.differs = seen.differs or line["sha256"] != seen.digest

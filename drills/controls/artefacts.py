@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import heapq
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,22 +18,34 @@ from psycopg import sql
 from checks.database import Fingerprint, compare, fingerprint
 from drills.contract import RestoresBeside
 from drills.controls.bench import Bench, Control, Seen
-from fixtures.backup_set import FILES, MANIFEST, BackupSet, check_manifest
+from fixtures.backup_set import FILES, MANIFEST, BackupSet, check_manifest, sha256_of
 from fixtures.processes import CommandFailed
-from reports.records import Finding
+from reports.records import Finding, canonical
 
 BESIDE: Final = "enprivacy_drill_beside"
+COMPONENT: Final = "database"
+# How many of the set's files stand for all of them, and how large they may be: they are copied, each time.
+SAMPLE: Final = 3
+LARGEST: Final = 1 << 20
+Mutation = Callable[[Path], object]
 
 
 def controls(bench: Bench) -> Iterator[Control]:
     """Each way to break a backup set, and a restore of one that was broken before its manifest was written."""
+    yield Control(
+        name="healthy twin of the artefacts",
+        breaks="nothing",
+        every_drill=True,
+        look=lambda: _with_artefact(bench, lambda path: None),
+    )
     for name, breaks, code, mutate in (
         ("dump cut short", "the largest file of data cut in half", "BACKUP-ARTEFACT-ALTERED", _cut),
         ("dump altered", "one byte changed, the length kept", "BACKUP-ARTEFACT-ALTERED", _flip),
         ("dump incomplete", "a file removed", "BACKUP-ARTEFACT-MISSING", Path.unlink),
+        ("dump with more in it", "a file added", "BACKUP-ARTEFACT-UNEXPECTED", _add),
     ):
         look = functools.partial(_with_artefact, bench, mutate)
-        yield Control(name=name, breaks=breaks, expects=(code,), look=look)
+        yield Control(name=name, breaks=breaks, expects=(code,), every_drill=True, look=look)
     if isinstance(bench.method, RestoresBeside):
         yield Control(
             name="healthy twin of the dump",
@@ -58,41 +72,69 @@ def _flip(path: Path) -> None:
         file.write(bytes([byte ^ 1]))
 
 
+def _add(path: Path) -> None:
+    path.with_name(path.name + ".added").write_bytes(b"nobody wrote this")
+
+
 @contextlib.contextmanager
-def _backup_copy(bench: Bench) -> Iterator[tuple[BackupSet, Path]]:
-    """The database's part of the backup set: links to its files, and a real copy of the one that is broken."""
+def _directory(bench: Bench) -> Iterator[BackupSet]:
     copy = BackupSet(directory=bench.directory / "control-backup", apart=bench.directory / "control-backup-apart")
-    place = copy.place("database")
+    copy.place(COMPONENT).mkdir(parents=True)
     try:
-        shutil.copytree(bench.backup.place("database"), place, copy_function=os.link)
-        for name in (MANIFEST, FILES):
-            shutil.copy(bench.backup.directory / name, copy.directory / name)
-        victim = bench.method.bulk(place)
-        content = victim.with_name(victim.name + ".copy")
-        shutil.copy(victim, content)
-        content.replace(victim)
-        yield copy, victim
+        yield copy
     finally:
         shutil.rmtree(copy.directory, ignore_errors=True)
 
 
-def _with_artefact(bench: Bench, mutate: Callable[[Path], object]) -> Seen:
-    with _backup_copy(bench) as (copy, victim):
-        mutate(victim)
-        findings = check_manifest(copy, contents_of=frozenset({"database"}), components=("database",))
-        return Seen(victim=victim.name, findings=findings)
+def _with_artefact(bench: Bench, mutate: Mutation) -> Seen:
+    """A set of a few of the backup's files under a manifest of their own, the largest of them broken."""
+    with _directory(bench) as copy:
+        sample = _sample(bench.backup)
+        if not sample:
+            return Seen()
+        for path, _ in sample:
+            place = copy.directory / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(bench.backup.directory / path, place)
+        (copy.directory / FILES).write_bytes(b"".join(line for _, line in sorted(sample)))
+        manifest = bench.backup.manifest() | {"files_sha256": sha256_of(copy.directory / FILES)}
+        (copy.directory / MANIFEST).write_bytes(canonical(manifest))
+        victim = sample[0][0]
+        mutate(copy.directory / victim)
+        findings = check_manifest(copy, contents_of=frozenset({COMPONENT}), components=(COMPONENT,))
+        return Seen(victim=victim, findings=findings)
 
 
-def _restore_beside(bench: Bench, mutate: Callable[[Path], object]) -> Seen:
+def _sample(backup: BackupSet) -> list[tuple[str, bytes]]:
+    """(path, line of the list of files) of the database's largest files that are not too large to copy."""
+    found: list[tuple[int, str, bytes]] = []
+    with (backup.directory / FILES).open("rb") as file:
+        for line in file:
+            entry = json.loads(line)
+            if entry["path"].startswith(f"{COMPONENT}/") and entry["size"]:
+                # The smallest one of those that are too large comes after all that are not.
+                size = entry["size"] if entry["size"] <= LARGEST else -entry["size"]
+                found = heapq.nlargest(SAMPLE, [*found, (size, entry["path"], line)])
+    small = [each for each in found if each[0] > 0]
+    return [(path, line) for _, path, line in small or found[:1]]
+
+
+def _restore_beside(bench: Bench, mutate: Mutation) -> Seen:
     """What the manifest cannot tell, the restore or the comparison after it must."""
     assert isinstance(bench.method, RestoresBeside)
     database = bench.deployment.database
-    with _backup_copy(bench) as (copy, victim), database.connect("postgres") as connection:
+    with _directory(bench) as copy, database.connect("postgres") as connection:
+        place = copy.place(COMPONENT)
+        shutil.copytree(bench.backup.place(COMPONENT), place, copy_function=os.link, dirs_exist_ok=True)
+        victim = max((path for path in place.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+        content = victim.with_name(victim.name + ".copy")
+        shutil.copy(victim, content)
+        content.replace(victim)
         mutate(victim)
         name = sql.Identifier(BESIDE)
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name))
         try:
-            bench.method.restore_beside(copy.place("database"), database, BESIDE, bench.job)
+            bench.method.restore_beside(place, database, BESIDE, bench.job)
             findings = _compare_rows(bench.expected.database, _beside(bench))
         except CommandFailed as problem:
             findings = [Finding(code="RESTORE-FAILED", seen=str(problem))]

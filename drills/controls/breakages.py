@@ -181,6 +181,14 @@ BREAKAGES: Final = (
         break_it="REVOKE {} CASCADE",
     ),
     Breakage(
+        name="role lost",
+        breaks="a role under another name",
+        expects=("ROLE-LOST",),
+        victims="""
+            SELECT quote_ident(rolname) FROM pg_roles WHERE rolname !~ '^pg_' AND rolname <> current_user ORDER BY 1""",
+        break_it="ALTER ROLE {} RENAME TO enprivacy_drill_renamed",
+    ),
+    Breakage(
         name="setting lost",
         breaks="a role's or the database's setting reset",
         expects=("SETTING-LOST",),
@@ -210,6 +218,41 @@ BREAKAGES: Final = (
             WHERE c.relkind = 'S' AND {_USER}
               AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype IN ('i', 'e')) ORDER BY 1""",
         break_it="DROP SEQUENCE {} CASCADE",
+    ),
+    Breakage(
+        name="comment lost",
+        breaks="what was said of a table",
+        expects=("SCHEMA-LOST",),
+        victims=f"""
+            SELECT format('%I.%I', n.nspname, c.relname) FROM pg_description d JOIN pg_class c ON c.oid = d.objoid
+            JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE d.classoid = 'pg_class'::regclass AND d.objsubid = 0 AND c.relkind = 'r' AND {_USER} ORDER BY 1""",
+        break_it="COMMENT ON TABLE {} IS NULL",
+    ),
+    Breakage(
+        name="column altered",
+        breaks="a column stored in another way",
+        expects=("SCHEMA-ALTERED",),
+        victims=f"""
+            SELECT format('ALTER TABLE %I.%I ALTER COLUMN %I SET STATISTICS 7', n.nspname, c.relname, a.attname)
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+            WHERE c.relkind = 'r' AND {_USER} AND {_NOT_EXTENSION.format(oid="c.oid")}
+              AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1 LIMIT 1""",
+        break_it="{}",
+    ),
+    Breakage(
+        name="table added",
+        breaks="a table that the backup did not hold",
+        expects=("SCHEMA-UNEXPECTED",),
+        victims=f"SELECT quote_ident(n.nspname) FROM pg_namespace n WHERE {_USER} ORDER BY 1",
+        break_it="CREATE TABLE {}.enprivacy_drill_added ()",
+    ),
+    Breakage(
+        name="collation of another version",
+        breaks="the version recorded for the database's collation is not the system's",
+        expects=("COLLATION-MISMATCH",),
+        victims="SELECT quote_literal(current_database())",
+        break_it="UPDATE pg_database SET datcollversion = 'enprivacy-drill' WHERE datname = {}",
     ),
     Breakage(
         name="large object altered",

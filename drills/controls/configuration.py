@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Iterator
+from typing import Final
 
 from checks.configuration import check_sealed, compare_configuration, digest_configuration
 from drills.controls.bench import Bench, Control, Seen
+
+ADDED: Final = "ENPRIVACY_DRILL_ADDED"
 
 
 def controls(bench: Bench) -> Iterator[Control]:
@@ -31,6 +34,12 @@ def controls(bench: Bench) -> Iterator[Control]:
         breaks="a value changed",
         expects=("CONFIGURATION-ALTERED",),
         look=lambda: _changed(bench, values | {last: values[last] + "x"}, last),
+    )
+    yield Control(
+        name="configuration variable added",
+        breaks="a variable that was not backed up",
+        expects=("CONFIGURATION-UNEXPECTED",),
+        look=lambda: _changed(bench, values | {ADDED: "x"}, ADDED),
     )
 
 

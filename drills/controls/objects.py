@@ -2,42 +2,76 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import minio
 import minio.commonconfig
+from psycopg import sql
 
 from checks.inventories import ObjectEntry, read_inventory, write_inventory
 from checks.objects import compare_inventories, merged, take_inventory
+from checks.references import check_references
 from drills.controls.bench import Bench, Control, Seen
 from drills.verification import references
+from reports.records import Finding
 
 SCRATCH_BUCKET: Final = "enprivacy-drill-copy"
 SAMPLE: Final = 4
+# How many objects that were uploaded between the two copies are looked at: a control needs one.
+MOST: Final = 1000
 Mutation = Callable[[minio.Minio, list[str]], str]
 
 
 def controls(bench: Bench) -> Iterator[Control]:
     """The untouched copies, and each way to break one."""
+    referenced = functools.cache(functools.partial(_referenced, bench))
     yield Control(
         name="healthy twin of the objects",
         breaks="nothing",
         look=lambda: _with_objects(bench, lambda client, keys: "the copies as they are"),
     )
     for name, breaks, code, mutate, refer in (
-        ("object lost", "an object removed", "OBJECT-LOST", _remove, False),
-        ("object altered", "one byte of an object changed", "OBJECT-ALTERED", _alter, False),
-        ("object added", "an object that nobody wrote", "OBJECT-UNEXPECTED", _add, False),
-        ("reference dangling", "an object removed that a row refers to", "REFERENCE-DANGLING", _remove, True),
-        ("reference altered", "one byte changed of such an object", "REFERENCE-ALTERED", _alter, True),
+        ("object lost", "an object removed", "OBJECT-LOST", _remove, None),
+        ("object altered", "one byte of an object changed", "OBJECT-ALTERED", _alter, None),
+        ("object added", "an object that nobody wrote", "OBJECT-UNEXPECTED", _add, None),
+        ("reference dangling", "an object removed that a row refers to", "REFERENCE-DANGLING", _remove, referenced),
+        ("reference altered", "one byte changed of such an object", "REFERENCE-ALTERED", _alter, referenced),
     ):
         look = functools.partial(_with_objects, bench, mutate, refer=refer)
         yield Control(name=name, breaks=breaks, expects=(code,), look=look)
+    yield Control(
+        name="object without a row",
+        breaks="an object that no row refers to",
+        expects=("OBJECTS-ORPHANED",),
+        look=lambda: _orphaned(bench, referenced()),
+    )
+    yield Control(
+        name="reference crossed",
+        breaks="a row of another tenant than its object",
+        expects=("REFERENCE-CROSSED",),
+        look=lambda: _crossed(bench, referenced()),
+    )
+    yield Control(
+        name="object described otherwise",
+        breaks="another content type",
+        expects=("OBJECT-DESCRIPTION-ALTERED",),
+        look=lambda: _described(bench),
+    )
+    yield Control(
+        name="objects copied before the database only",
+        breaks="what only the second copy of the objects held taken away",
+        expects=("REFERENCE-DANGLING",),
+        always=False,  # where nobody uploaded between the two copies, the order made no difference
+        every_drill=True,
+        look=lambda: _wrong_order(bench),
+    )
 
 
 def _remove(client: minio.Minio, keys: list[str]) -> str:
@@ -63,11 +97,11 @@ def _add(client: minio.Minio, keys: list[str]) -> str:
     return key
 
 
-def _with_objects(bench: Bench, mutate: Mutation, *, refer: bool = False) -> Seen:
+def _with_objects(bench: Bench, mutate: Mutation, *, refer: Callable[[], list[str]] | None = None) -> Seen:
     """Copy a sample of the restored objects, break one, and judge the bucket's inventory with it in its place."""
     store = bench.deployment.objects
     client = store.client(connections=4)
-    sample = _referenced(bench) if refer else [entry.key for entry in _sample(bench)]
+    sample = refer() if refer else [entry.key for entry in _sample(bench)]
     if not sample:
         return Seen()
     client.make_bucket(SCRATCH_BUCKET)
@@ -85,7 +119,7 @@ def _with_objects(bench: Bench, mutate: Mutation, *, refer: bool = False) -> See
     observed = bench.directory / "control-observed.jsonl"
     write_inventory(observed, _with_sample(bench.compared.observed_objects, scratch.path, set(sample)))
     if refer:
-        findings, _ = references(bench.deployment, observed, bench.own)
+        findings, _ = _references(bench, observed)
     else:
         findings = compare_inventories(
             bench.compared.expected_objects, observed, explained=bench.compared.known_since.__contains__
@@ -110,10 +144,95 @@ def _sample(bench: Bench) -> list[ObjectEntry]:
 
 
 def _referenced(bench: Bench) -> list[str]:
-    """Keys that rows of the restored database refer to, with the digest that the object must have."""
+    """Keys of the bucket that rows of the restored database refer to, with the digest that the object must have."""
     query = (
-        f"SELECT key FROM ({bench.deployment.references_query}) AS r (key, sha256, size, d, e)"
-        f" WHERE sha256 IS NOT NULL AND coalesce(size, 1) > 0 ORDER BY 1 LIMIT {SAMPLE}"
+        f"SELECT key FROM ({_text(bench)}) AS r (key, sha256, size, d, e)"
+        f" WHERE sha256 IS NOT NULL AND coalesce(size, 1) > 0 ORDER BY 1 LIMIT {50 * SAMPLE}"
     )
     with bench.deployment.database.connect() as connection:
-        return [str(key) for (key,) in connection.execute(query.encode())]
+        keys = {str(key) for (key,) in connection.execute(query.encode())}
+    # A reference to work that was lost has no object to break.
+    present = (entry.key for entry in read_inventory(bench.compared.observed_objects) if entry.key in keys)
+    return list(itertools.islice(present, SAMPLE))
+
+
+def _references(bench: Bench, inventory: Path) -> tuple[list[Finding], dict[str, int]]:
+    with bench.deployment.database.connect() as connection:
+        return references(bench.site, connection, inventory, bench.own)
+
+
+def _orphaned(bench: Bench, sample: list[str]) -> Seen:
+    """One object more than the bucket has: there may be some without a row, so that one more must be seen."""
+    if not sample:
+        return Seen()
+    _, before = _references(bench, bench.compared.observed_objects)
+    added = ObjectEntry(key=sample[0] + "-added", size=1, sha256="0" * 64)
+    inventory = bench.directory / "control-observed.jsonl"
+    entries = (new or old for old, new in _merged(bench.compared.observed_objects, [added]))
+    write_inventory(inventory, (entry for entry in entries if entry is not None))
+    findings, after = _references(bench, inventory)
+    seen = after["orphaned"] > before["orphaned"]
+    return Seen(victim=added.key, findings=findings if seen else [])
+
+
+def _merged(observed: Path, entries: list[ObjectEntry]) -> Iterator[tuple[ObjectEntry | None, ObjectEntry | None]]:
+    return merged(read_inventory(observed), iter(entries))
+
+
+def _crossed(bench: Bench, sample: list[str]) -> Seen:
+    """The references as the query gives them, the first of them by a row of a tenant that does not exist."""
+    if not sample:
+        return Seen()
+    key = sql.Literal(sample[0]).as_string()
+    query = (
+        f"SELECT key, sha256, size, CASE WHEN key = {key} THEN 'no-such-tenant' ELSE tenant END, source"
+        f" FROM ({_text(bench)}) AS r (key, sha256, size, tenant, source)"
+    )
+    with bench.deployment.database.connect() as connection:
+        findings, _ = check_references(
+            connection,
+            query,
+            bench.compared.observed_objects,
+            tenant_of_key=re.compile(bench.deployment.tenant_pattern),
+        )
+    return Seen(victim=sample[0], findings=findings)
+
+
+def _described(bench: Bench) -> Seen:
+    """Of one object only, since not every server keeps descriptions."""
+    sample = _sample(bench)
+    if not sample:
+        return Seen()
+    paths = [bench.directory / f"control-described-{number}.jsonl" for number in range(2)]
+    for path, content_type in zip(paths, ("text/plain", "text/html"), strict=True):
+        write_inventory(path, [dataclasses.replace(sample[0], content_type=content_type)])
+    findings = compare_inventories(*paths, describe=frozenset({"content_type"}))
+    return Seen(victim=sample[0].key, findings=findings)
+
+
+def _wrong_order(bench: Bench) -> Seen:
+    """The bucket as it would be if the objects had been copied once, before the database."""
+    made = bench.outcome.made
+    if not bench.site.scenario.objects.plain:
+        return Seen()
+    late = (
+        entry.key
+        for entry, before in merged(read_inventory(made.objects), read_inventory(made.first_pass))
+        if entry is not None and before is None
+    )
+    with bench.deployment.database.connect() as connection:
+        text = _text(bench).replace("%", "%%")
+        query = f"SELECT DISTINCT key FROM ({text}) AS r (key, b, c, d, e) WHERE key = ANY (%s) ORDER BY 1"
+        referred = [str(key) for (key,) in connection.execute(query.encode(), (list(itertools.islice(late, MOST)),))]
+    if not referred:
+        return Seen()
+    inventory = bench.directory / "control-observed.jsonl"
+    left_out = set(referred)
+    entries = read_inventory(bench.compared.observed_objects)
+    write_inventory(inventory, (entry for entry in entries if entry.key not in left_out))
+    findings, _ = _references(bench, inventory)
+    return Seen(victim=f"{len(referred)} objects, {referred[0]}", findings=findings)
+
+
+def _text(bench: Bench) -> str:
+    return bench.deployment.references_query.strip().rstrip(";")

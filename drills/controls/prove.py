@@ -6,32 +6,61 @@ import concurrent.futures
 import contextlib
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql
 
 from checks.database import fingerprint
-from drills.controls import artefacts, configuration, database, ledger, objects
+from drills.controls import (
+    archive,
+    artefacts,
+    backup,
+    configuration,
+    database,
+    ledger,
+    objects,
+    output,
+    point_in_time,
+    quiet,
+    reach,
+    target,
+)
 from drills.controls.bench import COPY, Bench, Control, Copy, Seen
 from fixtures.deployment import Deployment
 
+# The families of controls that touch nothing of the database's copy.
+BESIDE: Final = (
+    objects,
+    configuration,
+    artefacts,
+    backup,
+    archive,
+    point_in_time,
+    quiet,
+    reach,
+    target,
+    output,
+    ledger,
+)
 
-def prove(bench: Bench) -> None:
-    """Run every control that applies and journal each; what could not be broken here is journalled as not tested."""
+
+def prove(bench: Bench, *, every: bool) -> None:
+    """Run every control that applies and journal each; what could not be broken here is journalled as not tested.
+
+    Args:
+        every: run those too of which one proof in a run is enough.
+    """
     started = bench.journal.clock.now()
-    with _database_copy(bench.deployment), bench.connect() as connection:
-        twin = fingerprint(bench.connect, held=None, jobs=bench.job.jobs, key=bench.expected.key)
-        lanes = [
-            [*database.controls(bench, Copy(connection=connection, twin=twin))],
-            [
-                *objects.controls(bench),
-                *configuration.controls(bench),
-                *artefacts.controls(bench),
-                *ledger.controls(bench),
-            ],
-        ]
-        # What breaks the database's copy goes one after the other; the rest touches nothing of it and runs beside.
+    beside = [control for family in BESIDE for control in family.controls(bench) if every or control.every_drill]
+    with contextlib.ExitStack() as stack:
+        lanes = [beside]
+        if every:
+            stack.enter_context(_database_copy(bench.deployment))
+            connection = stack.enter_context(bench.connect())
+            twin = fingerprint(bench.connect, held=None, jobs=bench.job.jobs, key=bench.expected.key)
+            # What breaks the copy goes one after the other; the rest touches nothing of it and runs beside.
+            lanes.append([*database.controls(bench, Copy(connection=connection, twin=twin))])
         with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
             untested = [name for names in pool.map(functools.partial(_run_all, bench), lanes) for name in names]
     bench.journal.write(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
+from drills.contract import Disaster
 from fixtures.deployment import Deployment
 
 
@@ -12,6 +13,10 @@ class TotalLoss:
     """See ``drills.contract.Disaster``."""
 
     name = "total_loss"
+    database: Literal["", "gone", "wrong"] = "gone"
+    objects: Literal["", "gone", "emptied", "some", "overwritten"] = "gone"
+    configuration = True
+    health = True
 
     def strike(self, deployment: Deployment) -> None:
         """SIGKILL every process of the deployment, then remove all it kept."""
@@ -22,4 +27,4 @@ class TotalLoss:
         return deployment.places()
 
 
-DISASTER: Final = TotalLoss()
+DISASTER: Final[Disaster] = TotalLoss()

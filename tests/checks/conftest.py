@@ -42,7 +42,7 @@ def server(processes, tmp_path_factory):
         start_seconds=60,
     )
     server.initialise()
-    server.start(admit_clients=False)
+    server.start()
     with server.handle.connect("postgres") as connection:
         connection.execute("CREATE DATABASE model")
         connection.execute(ROLES)

@@ -31,7 +31,16 @@ def check(stores, **options):
 
 
 def test_references_that_all_resolve_are_silent(stores):
-    counts = {"references": 3, "referenced": 3, "objects": 3, "dangling": 0, "altered": 0, "crossed": 0, "orphaned": 0}
+    counts = {
+        "references": 3,
+        "referenced": 3,
+        "objects": 3,
+        "lost": 0,
+        "dangling": 0,
+        "altered": 0,
+        "crossed": 0,
+        "orphaned": 0,
+    }
     assert check(stores) == ([], counts)
 
 

@@ -37,7 +37,8 @@ class Suite:
 
     def argv(self, *arguments):
         own = [f"--work-directory={self.work}", f"--runs-directory={self.runs}", "-p", "no:cacheprovider"]
-        return [*self.prefix, str(self.python), "-m", "pytest", "drills", *own, *arguments]
+        one = () if "-k" in arguments else ("-k", SCENARIO)
+        return [*self.prefix, str(self.python), "-m", "pytest", "drills", *own, *one, *arguments]
 
     def start(self, *arguments):
         with self.output.open("wb") as file:

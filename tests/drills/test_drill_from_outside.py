@@ -14,8 +14,8 @@ import pytest
 from reports.records import HarnessError, wait_until
 
 ROOT = Path(__file__).parents[2]
-PHASES = ("spin up", "seed", "load", "back up", "fingerprint", "diverge", "strike", "provision", "restore database",
-          "restore objects", "start", "verify", "controls")  # fmt: skip
+PHASES = ("spin up", "seed", "load", "copy objects", "back up", "fingerprint", "diverge", "strike", "shut out",
+          "provision", "restore database", "restore objects", "start", "verify", "controls")  # fmt: skip
 
 
 def codes(evidence):
@@ -51,7 +51,7 @@ def assert_table(output, evidence):
     assert re.search(r" [\d.]+ m?s +[\d.]+ m?s +(\d+)/\1 checks +(\d+)/\2 +passed$", row)
     assert "no target" in table
     assert re.search(r"^verdict: +passed$", table, re.MULTILINE)
-    assert re.search(r"=+ 1 passed in [\d.]+s.* =+$", output.splitlines()[-1])
+    assert re.search(r"=+ 1 passed, \d+ deselected in [\d.]+s.* =+$", output.splitlines()[-1])
     assert evidence["verdict"] == "passed"
 
 

@@ -25,7 +25,7 @@ class Ledger:
     def __init__(self, interval=50 * MS):
         self.interval, self.events, self.observed = interval, [], []
 
-    def write(self, channel, n, at, *, acknowledged=True, found=1, altered=False):
+    def write(self, channel, n, at, *, acknowledged=True, found=1, altered=False, unreadable=False):
         name, content = f"{channel}-{n:06d}", digest((channel, n))
         self.events.append({"event": "attempt", "channel": channel, "n": n, "id": name, "sha256": content, "t": at})
         if acknowledged:
@@ -34,14 +34,21 @@ class Ledger:
             self.events.append({"event": "failed", "channel": channel, "n": n, "t": at + 2 * MS, "error": "refused"})
         for _ in range(found):
             self.observed.append({"channel": channel, "id": name, "sha256": digest("other") if altered else content})
+        if unreadable:
+            self.observed.append({"channel": channel, "id": name, "sha256": ""})
 
     def phantom(self, channel="row", name="never-attempted"):
         self.observed.append({"channel": channel, "id": name, "sha256": digest(name)})
 
 
-def whole_ledger(*, strike, lost=0, back=None, begin=2 * S, interval=50 * MS, last=None):
-    """Three channels from ``begin`` to the strike, the last ``lost`` writes lost, and again from ``back`` on."""
+def whole_ledger(*, strike, lost=0, back=None, begin=2 * S, interval=50 * MS, last=None, deletions=None):
+    """Three channels from ``begin`` to the strike, the last ``lost`` writes lost, and again from ``back`` on.
+
+    With ``deletions`` so many in a fourth, five times as far apart.
+    """
     ledger = Ledger(interval)
+    for n in range(deletions or 0):
+        ledger.write("delete", n, begin + n * 5 * interval)
     for channel in CHANNELS:
         count = (strike - begin - 3 * MS) // interval + 1
         for n in range(count):
@@ -58,7 +65,7 @@ class Journal:
     """A journal whose instants the test chooses; writes the same chained lines as ``records.Journal``."""
 
     def __init__(self):
-        self.events = []
+        self.events, self.drilled = [], DRILL
 
     def write(self, kind, t, **fields):
         event = {"n": len(self.events), "t": t, "utc": f"2026-11-22T21:04:{t // S % 60:02d}.000000Z", "kind": kind}
@@ -68,7 +75,7 @@ class Journal:
         self.events.append(event)
 
     def drill(self, kind, t, **fields):
-        self.write(kind, t, drill=DRILL, **fields)
+        self.write(kind, t, drill=self.drilled, **fields)
 
     def save(self, directory):
         text = b"".join(canonical(event) + b"\n" for event in self.events)
@@ -88,6 +95,7 @@ CONTROLS = (
     ("dump cut short", "cut the largest file of the dump in half", ["RESTORE-FAILED", "BACKUP-ARTEFACT-ALTERED"]),
     ("artefact missing", "removed one file of the backup set", ["BACKUP-ARTEFACT-MISSING"]),
 )
+COMPONENTS = {"database": {"bytes": 3_097_332, "files": 24}, "objects": {"bytes": 45_113_002, "files": 4_012}}
 LOOKED_AT = {
     "backup set": {"files": 61, "bytes": 48_210_334},
     "catalogue": {"catalogue objects": 214},
@@ -121,10 +129,23 @@ def build(
     run_closed=0,
     not_tested=({"what": "object tags", "reason": "rclone serve s3 keeps none"},),
     text="",
+    name=DRILL,
+    disaster="total loss",
+    plan=None,
+    deletions=None,
+    shut=None,
+    early_success=None,
+    planted=None,
+    backups=(),
+    chosen=None,
+    left_out=(),
+    more=(),
 ):
     """Write a whole run into ``directory`` and hand back its journal and ledger.
 
-    ``text`` is put wherever foreign text can come from, for tests of escaping.
+    ``text`` is put wherever foreign text can come from, for tests of escaping. ``more`` are further drills: what of all
+    this is different in each. ``shut`` and ``early_success`` are nanoseconds after the strike; ``planted`` are the
+    findings of an expected check; ``backups`` are further sets, by their names.
     """
     directory.mkdir(parents=True, exist_ok=True)
     journal, strike = Journal(), 12 * S
@@ -144,8 +165,13 @@ def build(
         host={"system": "Linux 6.1.0 x86_64", "python": "3.11.9", "processors": 2},
         interval_note=INTERVAL_NOTE,
     )
-    if drill_opened:
-        _drill(journal, directory, ledger, strike, ends, SimpleNamespace(**locals()))
+    for remark in left_out:
+        journal.write("not_tested", 0, **remark)
+    given = dict(locals())
+    for own in ({}, *more) if drill_opened else ():
+        given_here = SimpleNamespace(**{**given, **own})
+        journal.drilled = given_here.name
+        _drill(journal, directory, given_here.ledger, strike, strike + given_here.recovery, given_here)
     if run_closed is not None:
         journal.write("run.closed", ends + 9 * S, exit=run_closed)
     journal.save(directory)
@@ -160,7 +186,7 @@ def _drill(journal, directory, ledger, strike, ends, given):
         architecture="single-node",
         provider="embedded",
         stand_in=True,
-        disaster="total loss" + given.text,
+        disaster=given.disaster + given.text,
         methods={"database": "pg_dump", "objects": "rclone", "configuration": "age"},
         tools={"PostgreSQL": "17.10", "pg_dump": "17.10", "rclone": "1.71.2", "age": "1.2"},
         scale={"name": "small", "documents": 2000},
@@ -168,8 +194,9 @@ def _drill(journal, directory, ledger, strike, ends, given):
             "rto": {"target_ns": given.rto, "source": "option --rto" if given.rto else "reference table, single-node"},
             "rpo": {"target_ns": given.rpo, "source": "option --rpo" if given.rpo else "reference table, single-node"},
         },
-        ledger={"channels": list(CHANNELS), "interval_ns": 50 * MS},
+        ledger={"channels": list(CHANNELS), "interval_ns": 50 * MS, **_apart(given)},
         probe={"interval_ns": 50 * MS},
+        **({"plan": given.plan} if given.plan else {}),
     )
     spans = {
         "spin up": (10 * MS, 1 * S),
@@ -193,16 +220,20 @@ def _drill(journal, directory, ledger, strike, ends, given):
     for phase, (begin, end) in spans.items():
         write("phase.opened", begin, phase=phase)
         write("phase.closed", end, phase=phase, outcome="done", error="")
-    write("ledger.opened", 1_950 * MS, path=f"{DRILL}/ledger.jsonl")
-    write(
-        "backup.made",
-        9_200 * MS,
-        manifest_sha256=digest("manifest"),
-        bytes=48_210_334,
-        snapshot_ns=11_870 * MS,
-        skew_ns=820 * MS,
-        components={"database": {"bytes": 3_097_332, "files": 24}, "objects": {"bytes": 45_113_002, "files": 4_012}},
-    )
+    going = {} if given.deletions is None else {"channels": [*CHANNELS, *(["delete"] if given.deletions else [])]}
+    write("ledger.opened", 1_950 * MS, path=f"{given.name}/ledger.jsonl", **going)
+    for number, manifest in enumerate(("manifest", *given.backups)):
+        write(
+            "backup.made",
+            9_200 * MS,
+            manifest_sha256=digest(manifest),
+            bytes=48_210_334 + number,
+            snapshot_ns=11_870 * MS,
+            skew_ns=820 * MS,
+            components=COMPONENTS,
+        )
+    if given.chosen:
+        write("backup.chosen", strike + 1 * S, manifest_sha256=digest(given.chosen), age_ns=9 * S, fallback=True)
     write("strike", strike + 1 * MS, at_ns=strike)
     proofs = [
         {"what": "processes", "seen": "9 of 9 gone"},
@@ -211,20 +242,27 @@ def _drill(journal, directory, ledger, strike, ends, given):
         {"what": "configuration", "seen": "absent" + given.text},
     ]
     write("strike.proven", strike + 170 * MS, proofs=proofs)
+    if given.shut is not None:
+        write("shut", strike + given.shut, at_ns=strike + given.shut)
+    if given.early_success is not None:
+        begin = strike + given.early_success
+        write("probe", begin + 1, outcome="succeeded", started_ns=begin, ended_ns=begin + 90 * MS, step="", seen="",
+              failed_before=0)  # fmt: skip
     for begin, outcome in ((strike + 60 * MS, "failed"), (ends - 380 * MS, "failed"), (ends - 210 * MS, "succeeded")):
         if outcome == "failed" or given.probes:
             end, step = begin + (210 if outcome == "succeeded" else 40) * MS, "read back"
             seen = "redacted document, digest right" if outcome == "succeeded" else "connection refused" + given.text
             write("probe", end, outcome=outcome, started_ns=begin, ended_ns=end, step=step, seen=seen, failed_before=71)
-    ledger = ledger or whole_ledger(strike=strike, lost=given.lost, back=ends + 20 * MS)
-    (directory / DRILL).mkdir(exist_ok=True)
+    back = ends + 20 * MS
+    ledger = ledger or whole_ledger(strike=strike, lost=given.lost, back=back, deletions=given.deletions)
+    (directory / given.name).mkdir(exist_ok=True)
     for name, lines in (("ledger", ledger.events), ("observed", ledger.observed)):
         content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-        (directory / DRILL / f"{name}.jsonl").write_bytes(content)
+        (directory / given.name / f"{name}.jsonl").write_bytes(content)
         kind = "ledger.closed" if name == "ledger" else "ledger.observed"
         if name == "ledger" or given.observed:
             sha = hashlib.sha256(content).hexdigest()
-            write(kind, ends + 2 * S, path=f"{DRILL}/{name}.jsonl", sha256=sha)
+            write(kind, ends + 2 * S, path=f"{given.name}/{name}.jsonl", sha256=sha)
     for name, looked_at in LOOKED_AT.items() if given.checks else ():
         write(
             "check",
@@ -237,6 +275,10 @@ def _drill(journal, directory, ledger, strike, ends, given):
             error=given.check_error if name == "sequences" else "",
             not_tested=list(given.not_tested) if name == "objects" else [],
         )
+    if given.planted is not None:
+        found = [Finding(**finding).as_record() for finding in given.planted]
+        write("check", strike + 1 * S, check="newest backup", started_ns=strike, ended_ns=strike + 1, error="",
+              looked_at={"files": 61}, findings=found, not_tested=[], expected=True)  # fmt: skip
     for name, breaks, expects in CONTROLS if given.controls else ():
         caught = name not in given.uncaught
         write("control", ends + 3 * S, control=name, breaks=breaks, expects=expects, saw=expects if caught else [],
@@ -247,6 +289,13 @@ def _drill(journal, directory, ledger, strike, ends, given):
     if given.drill_closed:
         error = "" if given.drill_closed == "done" else "the restore broke"
         write("drill.closed", ends + 5 * S, outcome=given.drill_closed, error=error)
+
+
+def _apart(given):
+    """The intervals of the channels, where one of them has another: journals before there were deletions lack them."""
+    if given.deletions is None:
+        return {}
+    return {"intervals_ns": {**dict.fromkeys(CHANNELS, 50 * MS), "delete": 250 * MS}}
 
 
 @pytest.fixture
@@ -267,7 +316,19 @@ def assessed(made):
 @pytest.fixture
 def builder():
     """The builders themselves, for tests that write their own ledger or journal."""
-    return SimpleNamespace(whole_ledger=whole_ledger, looked_at=LOOKED_AT, rechain=rechain)
+    return SimpleNamespace(whole_ledger=whole_ledger, ledger=Ledger, many=many, looked_at=LOOKED_AT, rechain=rechain)
+
+
+def many(count=13):
+    """What differs in each of many drills but the first."""
+    disasters = ("bad_deploy", "bucket_emptied", "configuration_lost", "newest_backup_spoiled")
+    return [
+        {"name": f"single-node-pg_basebackup-rclone_crypt-{disasters[n % 4]}-{n}", "disaster": disasters[n % 4],
+         "recovery": (4_300 + 700 * n) * MS, "lost": n % 5, "rto": 12 * S if n % 3 else None, "deletions": 20,
+         "shut": 800 * MS if n % 2 else None, "uncaught": ["index lost"] if n == 7 else (),
+         "findings": [{"code": "ROWS-LOST", "seen": "documents: 1,998 of 2,000 rows"}] if n == 4 else ()}
+        for n in range(1, count)
+    ]  # fmt: skip
 
 
 def rechain(run):

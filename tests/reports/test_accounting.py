@@ -14,7 +14,7 @@ STEP = 100 * MS
 def ledger():
     """Ten writes in channel ``row``, attempted every 100 ms from 0, acknowledged 2 ms later; fates by number."""
 
-    def make(*, lost=(), altered=(), twice=(), unacknowledged=(), later=(), later_lost=()):
+    def make(*, lost=(), altered=(), twice=(), unreadable=(), unacknowledged=(), later=(), later_lost=()):
         lines, observed = [], []
         times = [n * STEP for n in range(10)] + [STRIKE + (5 + n) * STEP for n in range(len(later) + len(later_lost))]
         for n, at in enumerate(times):
@@ -23,7 +23,8 @@ def ledger():
             event = "failed" if n in unacknowledged else "acknowledged"
             lines.append({"event": event, "channel": "row", "n": n, "t": at + 2 * MS})
             copies = 0 if gone else 2 if n in twice else 1
-            observed += [{"channel": "row", "id": f"w{n}", "sha256": "x" if n in altered else f"d{n}"}] * copies
+            sha256 = "x" if n in altered else "" if n in unreadable else f"d{n}"
+            observed += [{"channel": "row", "id": f"w{n}", "sha256": sha256}] * copies
         return lines, observed
 
     return make
@@ -128,6 +129,88 @@ def test_the_felt_outage_knows_how_long_the_attempts_around_its_end_took(ledger)
     lines = [line | {"t": STRIKE + 590 * MS} if line["event"] == "failed" else line for line in lines]
     felt = account(lines, observed, STRIKE).channels[0].felt
     assert (felt.first_after_ns, felt.attempts_ns) == (1_602 * MS, 90 * MS + 2 * MS)
+
+
+def test_what_is_there_and_cannot_be_read_is_lost(ledger):
+    accounting = account(*ledger(unreadable=(8, 9)), STRIKE)
+    row = accounting.channels[0]
+    assert (codes(accounting), row.lost, row.unreadable, row.altered, row.recovered) == ([], 2, 2, 0, 8)
+    assert accounting.rpo_achieved_ns == STRIKE - 702 * MS
+
+
+def test_a_readable_write_after_an_unreadable_one_is_a_hole(ledger):
+    accounting = account(*ledger(unreadable=(4,)), STRIKE)
+    assert (codes(accounting), accounting.channels[0].holes) == (["WRITES-HOLE"], 5)
+
+
+def test_an_unreadable_write_that_nobody_acknowledged_may_be_so(ledger):
+    accounting = account(*ledger(unreadable=(9,), unacknowledged=(9,)), STRIKE)
+    row = accounting.channels[0]
+    assert (codes(accounting), row.indeterminate, row.lost, row.unreadable) == ([], 1, 0, 0)
+
+
+def test_a_write_found_once_whole_and_once_unreadable_is_there_twice(ledger):
+    lines, observed = ledger()
+    accounting = account(lines, [*observed, {"channel": "row", "id": "w3", "sha256": ""}], STRIKE)
+    assert (codes(accounting), accounting.channels[0].lost) == (["WRITE-DUPLICATED"], 0)
+
+
+SHUT = STRIKE + 1_000 * MS  # of the writes after the strike, ten at 1.5 s to 2.4 s, five come before it
+
+
+def test_what_was_acknowledged_between_strike_and_shut_may_be_lost(ledger):
+    accounting = account(*ledger(later_lost=range(5)), STRIKE, gone_ns=SHUT)
+    row = accounting.channels[0]
+    assert (codes(accounting), row.lost, row.lost_before_shut, row.lost_after_recovery) == ([], 5, 5, 0)
+    assert accounting.rpo_achieved_ns == 0
+
+
+def test_what_survived_after_the_strike_is_no_hole_beside_what_did_not(ledger):
+    lines, observed = ledger(lost=(9,), later=range(5))
+    accounting = account(lines, observed, STRIKE, gone_ns=SHUT)
+    row = accounting.channels[0]
+    assert (codes(accounting), row.lost, row.lost_before_shut, row.holes) == ([], 1, 0, 0)
+    assert accounting.rpo_achieved_ns == STRIKE - 802 * MS
+
+
+def test_what_was_acknowledged_after_the_shut_must_be_there(ledger):
+    accounting = account(*ledger(later=range(5), later_lost=range(5)), STRIKE, gone_ns=SHUT)
+    row = accounting.channels[0]
+    assert (codes(accounting), row.lost_before_shut, row.lost_after_recovery) == (["WRITE-LOST-AFTER-RECOVERY"], 0, 5)
+
+
+def test_the_felt_outage_of_a_deployment_that_lived_on_begins_at_the_shut(ledger):
+    felt = account(*ledger(later=range(7)), STRIKE, gone_ns=SHUT).channels[0].felt
+    assert (felt.last_before_ns, felt.first_after_ns, felt.outage_ns) == (1_902 * MS, 2_002 * MS, 100 * MS)
+
+
+def deletion(n, at):
+    line = {"channel": "delete", "n": n, "t": at}
+    return [line | {"event": "attempt", "id": f"doc{n}", "sha256": "d"}, line | {"event": "acknowledged", "t": at + 1}]
+
+
+def test_a_deletion_is_recovered_while_its_document_is_absent_and_lost_when_it_is_back():
+    lines = [*deletion(0, 0), *deletion(1, 500 * MS)]
+    accounting = account(lines, [{"channel": "delete", "id": "doc0", "sha256": "d"}], STRIKE)
+    row = accounting.channels[0]
+    assert (codes(accounting), row.recovered, row.lost, row.altered) == ([], 1, 1, 0)
+    assert accounting.rpo_achieved_ns == STRIKE - 1
+
+
+def test_each_channel_has_the_resolution_of_its_own_interval(ledger):
+    lines, observed = ledger()
+    lines = [*lines, *deletion(0, 0)]
+    observed = [*observed, {"channel": "delete", "id": "doc0", "sha256": "d"}]
+    accounting = account(lines, observed, STRIKE, interval_ns=STEP, intervals_ns={"delete": 5 * STEP})
+    assert [row.resolution_ns for row in accounting.channels] == [STEP, 5 * STEP]
+    assert (accounting.worst_channel, accounting.resolution_ns) == ("delete", 5 * STEP)
+
+
+def test_of_a_loss_the_resolution_is_that_of_the_channel_that_lost_most(ledger):
+    lines, observed = ledger(lost=(9,))
+    lines, observed = [*lines, *deletion(0, 0)], [*observed, {"channel": "delete", "id": "doc0", "sha256": "d"}]
+    accounting = account(lines, observed, STRIKE, interval_ns=STEP, intervals_ns={"delete": 5 * STEP})
+    assert (accounting.worst_channel, accounting.resolution_ns) == ("row", STEP)
 
 
 @pytest.mark.parametrize("extra", [{"event": "acknowledged", "n": 99}, {"event": "attempt", "n": 0, "id": "again"}])

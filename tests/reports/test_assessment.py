@@ -197,6 +197,125 @@ def test_a_journal_whose_events_lack_a_field_is_refused_in_one_line(made, builde
         assess_run(run.directory)
 
 
+def test_a_run_is_measured_from_the_strike_and_recovers_after_the_shut(assessed):
+    drill = assessed(shut=900 * MS, early_success=100 * MS)["drills"][0]
+    took = drill["recovery_time"]
+    assert (took["shut_ns"], took["achieved_ns"]) == (12_900 * MS, 4_210 * MS)
+    assert (codes(drill), drill["verdict"]) == ([], "passed")
+
+
+def test_a_probe_that_went_well_before_the_shut_is_no_recovery(assessed):
+    drill = assessed(shut=900 * MS, early_success=100 * MS, probes=False)["drills"][0]
+    assert (codes(drill), drill["recovery_time"]["achieved_ns"]) == (["RECOVERY-UNSEEN"], None)
+
+
+def test_what_was_written_between_strike_and_shut_is_counted_apart(assessed, builder):
+    strike = 12_000 * MS
+    ledger = builder.whole_ledger(strike=strike, lost=0, back=strike + 4_230 * MS)
+    ledger.write("row", 900, strike + 500 * MS, found=0)
+    ledger.events.sort(key=lambda line: (line["t"], line["n"]))
+    drill = assessed(ledger=ledger, shut=900 * MS)["drills"][0]
+    row = next(each for each in drill["recovery_point"]["channels"] if each["channel"] == "row")
+    assert (codes(drill), row["lost"], row["lost_before_shut"], row["rpo_achieved_ns"]) == ([], 1, 1, 0)
+    assert codes(assessed(ledger=ledger, shut=100 * MS)["drills"][0]) == ["WRITE-LOST-AFTER-RECOVERY"]
+
+
+def test_the_channels_are_those_that_the_writer_found_something_to_do_in(assessed):
+    whole = assessed(deletions=20, lost=0)
+    point = whole["drills"][0]["recovery_point"]
+    assert [row["channel"] for row in point["channels"]] == ["api", "row", "object", "delete"]
+    assert (point["achieved_ns"], point["resolution_ns"], point["worst_channel"]) == (0, 250 * MS, "delete")
+    nothing_to_delete = assessed(deletions=0, lost=0)["drills"][0]
+    assert (nothing_to_delete["verdict"], len(nothing_to_delete["recovery_point"]["channels"])) == ("passed", 3)
+    assert evidence.problems(whole) == []
+
+
+def test_a_channel_that_was_to_be_written_to_and_was_not_leaves_the_recovery_point_unknown(made, builder):
+    def forget(event):
+        if event["kind"] == "ledger.opened":
+            event["channels"].append("mail")
+
+    assert altered_journal(made(deletions=20), builder, forget)["objectives"][1]["achieved_ns"] is None
+
+
+def test_a_target_finer_than_the_slowest_channel_is_not_met_by_an_achieved_zero(assessed):
+    drill = assessed(deletions=20, lost=0, rpo=100 * MS)["drills"][0]
+    assert drill["objectives"][1]["verdict"] == "error"
+    assert "one write every 250 ms in channel delete" in drill["reasons"][0]
+
+
+def test_damage_planted_on_purpose_must_be_seen_and_fails_nothing(assessed):
+    stale = {"code": "BACKUP-ARTEFACT-ALTERED", "seen": "database/toc.dat", "where": "newest"}
+    run = assessed(planted=[stale])
+    drill = run["drills"][0]
+    row = next(row for row in drill["checks"] if row["expected"])
+    assert (row["check"], row["verdict"], drill["verdict"]) == ("newest backup", "passed", "passed")
+    (finding,) = drill["findings"]
+    assert (finding["severity"], finding["seen"]) == ("notice", "planted by the disaster: database/toc.dat")
+    assert evidence.problems(run) == []
+
+
+@pytest.mark.parametrize("planted", [[], [{"code": "SEQUENCE-AHEAD", "seen": "only a notice"}]])
+def test_damage_planted_on_purpose_that_nobody_sees_fails(assessed, planted):
+    drill = assessed(planted=planted)["drills"][0]
+    assert (codes(drill)[-1], drill["verdict"]) == ("DISASTER-UNSEEN", "failed")
+    assert [row["verdict"] for row in drill["checks"] if row["expected"]] == ["failed"]
+
+
+def test_a_broken_expected_check_is_an_error_and_not_the_damage_seen(made, builder):
+    def crash(event):
+        if event["kind"] == "check" and event.get("expected"):
+            event |= {"error": "no such file", "findings": []}
+
+    drill = altered_journal(made(planted=[]), builder, crash)
+    assert (codes(drill), drill["verdict"]) == ([], "error")
+
+
+def test_the_backup_shown_is_the_one_restored(assessed):
+    newest = assessed(backups=["second"])["drills"][0]["backup"]
+    fallen_back = assessed(backups=["second"], chosen="manifest")["drills"][0]["backup"]
+    assert (newest["bytes"], newest["fallback"], newest["age_ns"]) == (48_210_335, False, None)
+    assert (fallen_back["bytes"], fallen_back["fallback"], fallen_back["age_ns"]) == (48_210_334, True, 9_000 * MS)
+
+
+def test_a_backup_that_the_drill_did_not_make_is_an_error(assessed):
+    run = assessed(chosen="somebody else's")
+    assert (run["drills"][0]["backup"], run["verdict"]) == (None, "error")
+    assert evidence.problems(run) == []
+
+
+def test_the_plan_is_passed_on(assessed):
+    plan = {"database": "restored", "objects": "survived", "configuration": "survived", "target": "strike"}
+    run = assessed(plan=plan)
+    assert (run["drills"][0]["plan"], assessed()["drills"][0]["plan"]) == (plan, None)
+    assert evidence.problems(run) == []
+
+
+def test_what_could_not_run_here_is_told_and_changes_no_verdict(assessed):
+    left_out = [{"what": "method pgbackrest", "reason": "it refuses server 17"}]
+    run = assessed(left_out=left_out)
+    assert (run["not_tested"], run["verdict"]) == (left_out, "passed")
+    assert assessed(left_out=left_out, drill_opened=False)["verdict"] == "error"
+    assert run["drills"][0]["not_tested"][0]["what"] == "object tags"
+
+
+def test_many_drills_come_to_one_summary_and_one_for_each_disaster(assessed, builder):
+    run = assessed(more=builder.many(13))
+    total, of = run["summary"], {row["disaster"]: row for row in run["summary"]["disasters"]}
+    assert (total["drills"], total["verdicts"]) == (13, {"failed": 2, "passed": 11})
+    assert (total["recovery_time"]["median_ns"], total["recovery_time"]["worst_ns"]) == (8_500 * MS, 12_700 * MS)
+    assert total["recovery_point"]["worst_drill"] == "single-node-pg_basebackup-rclone_crypt-bad_deploy-4"
+    assert (len(of), of["bucket_emptied"]["recovery_time"]["median_ns"]) == (5, 7_800 * MS)
+    assert (run["controls"], run["verdict"]) == ({"planted": 143, "caught": 142, "score": "142/143"}, "failed")
+    assert evidence.problems(run) == []
+
+
+def test_a_drill_that_measured_nothing_stands_in_no_median(assessed):
+    took = assessed(more=[{"name": "second", "probes": False}])["summary"]["recovery_time"]
+    assert (took["measured"], took["median_ns"]) == (1, 4_210 * MS)
+    assert assessed(drill_opened=False)["summary"]["recovery_time"]["worst_ns"] is None
+
+
 def test_evidence_holds_no_floats(assessed):
     def floats(value):
         if isinstance(value, dict):

@@ -105,6 +105,59 @@ def test_the_closing_table_is_plain_and_at_most_a_hundred_columns_wide(assessed)
     assert lines[-1] == "verdict:  failed"
 
 
+def test_a_page_of_many_drills_has_a_row_for_each_that_leads_to_its_details(shown, builder):
+    text = shown(more=builder.many(13), left_out=[{"what": "method pgbackrest", "reason": "it refuses server 17"}])
+    balance = _Balance()
+    balance.feed(text)
+    assert balance.open == []
+    for number in range(1, 14):
+        assert text.count(f'href="#drill-{number}"') == text.count(f'<section id="drill-{number}"') == 1
+    assert text.count('<details class="drill">') == 13
+    assert "it refuses server 17" in text
+    assert "142/143 caught" in text
+
+
+def test_a_page_of_one_drill_hides_nothing(shown):
+    assert "<details" not in shown()
+
+
+def test_the_page_tells_of_plan_shut_fallback_and_what_was_planted(shown):
+    text = shown(plan={"database": "went back before the strike"}, shut=900_000_000, backups=["newer"],
+                 chosen="manifest", planted=[{"code": "BACKUP-ARTEFACT-ALTERED", "seen": "toc.dat"}])  # fmt: skip
+    for words in ("went back before the strike", "900 ms after the strike", "Not the newest", "9 s old when",
+                  "1, planted by the disaster", "planted by the disaster: toc.dat", ">clients shut out<"):  # fmt: skip
+        assert words in text
+
+
+def test_the_closing_table_of_many_drills_is_narrow_and_tells_once_what_all_left_out(assessed, builder):
+    given = {"more": builder.many(20), "left_out": [{"what": "method pgbackrest", "reason": "it refuses server 17"}]}
+    lines = [text for text, _ in closing.lines(assessed(**given))]
+    assert all(len(line) <= closing.WIDTH and line.isascii() for line in lines)
+    rows = lines[2 : lines.index("")]
+    assert 20 <= len(rows) <= 2 * 20 + 10
+    assert [line for line in lines if line.startswith("not tested")] == [
+        "not tested: method pgbackrest: it refuses server 17",
+        "not tested: object tags: rclone serve s3 keeps none (in 20 drills)",
+    ]
+
+
+def test_the_closing_table_of_many_drills_ends_with_what_they_come_to(assessed, builder):
+    lines = [text for text, _ in closing.lines(assessed(more=builder.many(13)))]
+    told = " ".join(" ".join(lines).split())
+    assert "recovery time: median 8.5 s, worst 12.7 s (single-node-pg_basebackup-rclone_crypt-bad_deploy-12)" in told
+    assert "13 drills: 2 failed, 11 passed; controls 142/143 caught" in lines
+    named = lines.index("single-node-pg_basebackup-rclone_crypt-bad_deploy-4:")
+    assert lines[named + 1].startswith("ROWS-LOST")
+
+
+def test_many_findings_of_many_drills_are_cut_and_counted(assessed, builder):
+    many = [
+        drill | {"findings": [{"code": "ROWS-LOST", "seen": str(n)} for n in range(9)]} for drill in builder.many(5)
+    ]
+    lines = [text for text, _ in closing.lines(assessed(more=many))]
+    assert lines.count("... and 4 more findings, in the report") == 4
+
+
 def test_bounded_text_names_what_cannot_be_seen():
     assert wording.bounded("a\x1b[2Jb\u202ec\x00") == "ab<U+202E>c<U+0000>"
     assert len(wording.bounded("x" * 10**7)) < wording.LONGEST + 100

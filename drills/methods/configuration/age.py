@@ -34,7 +34,7 @@ class Age:
         try:
             identity = pyrage.x25519.Identity.from_str(job.identity)
             values: dict[str, str] = json.loads(pyrage.decrypt((backup / FILE).read_bytes(), [identity]))
-        except (pyrage.DecryptError, pyrage.IdentityError, OSError) as problem:
+        except (pyrage.DecryptError, pyrage.IdentityError, OSError, ValueError) as problem:
             raise HarnessError(
                 "decrypting the configuration backup",
                 seen=str(problem),

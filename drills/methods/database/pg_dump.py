@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import pyrage
 
-from drills.contract import Job
+from drills.contract import Basis, Job
 from fixtures.deployment import Database
 from fixtures.postgres_tools import PostgresTools
 from reports.records import HarnessError
@@ -22,6 +22,8 @@ class PgDump:
     """See ``drills.contract.DatabaseMethod``."""
 
     name = "pg_dump"
+    basis: Basis = "snapshot"
+    into: Literal["server", "files"] = "server"
 
     def back_up(self, source: Database, target: Path, job: Job) -> None:
         """Dump the database as of the exported snapshot, then the roles."""
@@ -85,11 +87,6 @@ class PgDump:
     def restore_beside(self, backup: Path, target: Database, name: str, job: Job) -> None:
         """Restore the dump's tables with their rows into an empty database of any name; no indexes and constraints."""
         self._restore(backup, target, name, job, "--section=pre-data", "--section=data")
-
-    def bulk(self, backup: Path) -> Path:
-        """The largest table's data."""
-        files = (path for path in (backup / DUMP).iterdir() if path.name != "toc.dat")
-        return max(files, key=lambda path: path.stat().st_size)
 
     def _restore(self, backup: Path, target: Database, name: str, job: Job, *options: str) -> None:
         job.processes.run(

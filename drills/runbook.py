@@ -1,0 +1,182 @@
+"""The runbook: how a deployment was restored in its newest run, step by step, as Markdown for whoever has to do it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from drills.last_run import COMPONENTS, Drill, Event, FinishedRun, NothingToShow, Step, drills_of
+from reports.records import UsageProblem, format_duration
+
+# What each step is, beside the commands that the journal holds: the suite does this part in its own process.
+STEPS: Final = {
+    "detect": "Notice it.",
+    "shut out": "Stop the services, close every server that still lives to the application's role and keys, and take"
+    " away what will be rebuilt.",
+    "provision": "Provide empty servers for what is gone, on the old addresses and closed to clients. Hold the backup"
+    " set against its manifest before anything is read from it.",
+    "restore configuration": "Put the restored configuration in force.",
+    "start": "Let the application's role and keys in, and start the services: the one that clients reach last, each"
+    " once those behind it are ready.",
+    "ready": "Wait until every service says that it is ready.",
+    "first transaction": "Make one whole business transaction through the product's own interface.",
+}
+# What a method does in the suite's own process, as the command that does the same.
+BY_HAND: Final = {
+    ("configuration", "age"): (
+        "age --decrypt --identity '<identity file>' '<configuration backup>/configuration/environment.json.age'"
+    ),
+    ("database", "pg_dump"): (
+        "# the roles, for psql to read; take out the line that creates the superuser, who is there already\n"
+        "age --decrypt --identity '<identity file>' '<backup set>/database/roles.sql.age' > roles.sql"
+    ),
+}
+HOW_TO_READ: Final = (
+    "The commands ran in it, in this order, unless they are marked as done by hand. Programs are shown without their"
+    " directory. In angle brackets stands what is another one each time; `[redacted]` was a secret. Variables are"
+    " named; their values are not kept."
+)
+LONGEST_REASON: Final = 200
+PREFERRED: Final = "total_loss"
+
+
+def write_runbook(run: FinishedRun) -> str:
+    """The runbook as Markdown.
+
+    Raises:
+        NothingToShow: no drill of the run passed.
+        UsageProblem: the journal lacks what docs/journal.md says.
+    """
+    try:
+        return "\n\n".join(_blocks(run)) + "\n"
+    except (KeyError, TypeError) as problem:
+        raise UsageProblem(
+            str(run.directory / "journal.jsonl"),
+            seen=f"lacks something that docs/journal.md says it holds ({problem})",
+            remedy="print the runbook with the version of the suite that made the run",
+        ) from None
+
+
+def _blocks(run: FinishedRun) -> Iterator[str]:
+    drills = list(drills_of(run))
+    procedures = _one_for_each_methods(drills)
+    if not procedures:
+        raise NothingToShow(
+            f"a drill that passed in run {run.directory.name}",
+            seen=", ".join(f"{drill.opened['drill']}: {drill.verdict}" for drill in drills),
+            remedy=f"see {run.directory / 'report.html'}, and drill again",
+        )
+    opened = run.events[0]
+    yield f"# Restoring the deployment of profile {opened['profile']['name']}"
+    yield f"Measured in run `{opened['run_id']}`, {opened['utc'][:19].replace('T', ' ')} UTC. {HOW_TO_READ}"
+    for drill in procedures:
+        yield from _procedure(drill)
+    yield from _what_was_restored(drills)
+    yield from _not_tested(drills)
+
+
+def _one_for_each_methods(drills: Sequence[Drill]) -> list[Drill]:
+    """One drill that passed for each choice of methods: total loss where there is one, else what restored most."""
+    chosen: dict[tuple[str, ...], Drill] = {}
+    for drill in drills:
+        kept = chosen.get(drill.methods)
+        if drill.verdict == "passed" and (kept is None or _completeness(drill) > _completeness(kept)):
+            chosen[drill.methods] = drill
+    return list(chosen.values())
+
+
+def _completeness(drill: Drill) -> tuple[bool, bool, int, int]:
+    # A step that was done twice was provoked: it is no part of a restore that nothing disturbs.
+    undisturbed = not any("," in step.name or step.name.endswith(" again") for step in drill.steps)
+    return drill.opened["disaster"] == PREFERRED, undisturbed, len(_restored(drill)), len(drill.steps)
+
+
+def _procedure(drill: Drill) -> Iterator[str]:
+    opened, methods = drill.opened, drill.opened["methods"]
+    stand_in = ", the reference application in the product's place" if opened["stand_in"] else ""
+    programs = ", ".join(f"{name} {version}" for name, version in opened["tools"].items())
+    yield f"## Database by {methods['database']}, objects by {methods['objects']}, configuration by" + (
+        f" {methods['configuration']}"
+    )
+    yield "\n".join(
+        [
+            f"- Deployment: {opened['architecture']}, {opened['provider']}{stand_in}",
+            f"- Drilled: {opened['drill']}, disaster {opened['disaster']}",
+            f"- Restored in it: {', '.join(_restored(drill)) or 'nothing'}",
+            f"- Programs: {programs or 'not noted'}",
+            f"- Recovery time: {_recovery_time(drill)} measured, {_target(opened, 'rto')}",
+            f"- Recovery point: {drill.recovery_point} measured, {_target(opened, 'rpo')}",
+        ]
+    )
+    for number, step in enumerate(drill.steps, start=1):
+        yield f"### {number}. {step.name[0].upper()}{step.name[1:]}: {format_duration(step.took_ns)}"
+        yield from _step(step, methods)
+
+
+def _restored(drill: Drill) -> list[str]:
+    steps = [step.name for step in drill.steps]
+    return [component for component in COMPONENTS if f"restore {component}" in steps]
+
+
+def _target(opened: Event, name: str) -> str:
+    objective = opened["objectives"].get(name) or {}
+    target = objective.get("target_ns")
+    shown = "no target" if target is None else f"target {format_duration(target)}"
+    return f"{shown} ({objective['source']})" if objective.get("source") else shown
+
+
+def _recovery_time(drill: Drill) -> str:
+    return "none" if drill.recovery_ns is None else format_duration(drill.recovery_ns)
+
+
+def _step(step: Step, methods: Mapping[str, str]) -> Iterator[str]:
+    component = step.name.removeprefix("restore ")
+    if component in methods:
+        yield f"Bring the {component} back by {methods[component]}."
+    if step.name in STEPS:
+        yield STEPS[step.name]
+    if step.seen:
+        yield f"Seen: {'; '.join(step.seen)}."
+    by_hand = BY_HAND.get((component, methods.get(component, "")))
+    if by_hand:
+        yield "By hand, for what the suite does in its own process:"
+        yield _fenced(by_hand)
+    for command in step.commands:
+        variables = f"; variables {', '.join(command.variables)}" if command.variables else ""
+        yield f"Took {format_duration(command.took_ns)}, exit {command.exit}{variables}:"
+        yield _fenced(command.line)
+
+
+def _fenced(line: str) -> str:
+    return f"```sh\n{line}\n```"
+
+
+def _what_was_restored(drills: Sequence[Drill]) -> Iterator[str]:
+    yield "## What each disaster of that run took, and what was done"
+    rows = [
+        "| disaster | methods | configuration | database | objects | recovery time | recovery point | verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for drill in drills:
+        plan, restored = drill.opened.get("plan") or {}, _restored(drill)
+        done = (
+            str(plan.get(component) or ("restored" if component in restored else "not restored"))
+            for component in COMPONENTS
+        )
+        methods = " + ".join(drill.methods)
+        figures = (_recovery_time(drill), drill.recovery_point)
+        cells = [drill.opened["disaster"], methods, *done, *figures, drill.verdict]
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    yield "\n".join(rows)
+
+
+def _not_tested(drills: Sequence[Drill]) -> Iterator[str]:
+    yield "## What was not tested"
+    lines = [f"{what}: {reason}" for drill in drills for what, reason in drill.not_tested]
+    if any(drill.opened["stand_in"] for drill in drills):
+        lines.append("the product itself: the reference application stood in for it")
+    for drill in (drill for drill in drills if drill.verdict != "passed"):
+        reason = " ".join(drill.reasons[0].split()) if drill.reasons else "see the run's report"
+        shown = reason if len(reason) <= LONGEST_REASON else reason[:LONGEST_REASON] + "…"
+        lines.append(f"{drill.opened['drill']} did not pass ({drill.verdict}): {shown}")
+    yield "\n".join(f"- {line}" for line in dict.fromkeys(lines or ["nothing that the checks know of"]))

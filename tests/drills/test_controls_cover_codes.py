@@ -1,0 +1,107 @@
+"""Every finding code has a control that plants its cause, or stands here with the reason why none does."""
+
+import types
+
+import pytest
+
+from drills.contract import Archives, Job, RestoresBeside, Target
+from drills.controls import (
+    archive,
+    artefacts,
+    backup,
+    configuration,
+    database,
+    ledger,
+    objects,
+    output,
+    point_in_time,
+    quiet,
+    reach,
+    target,
+)
+from reports.records import Severity, finding_kinds
+
+FAMILIES = (archive, artefacts, backup, configuration, ledger, objects, output, point_in_time, quiet, reach, target)
+FIGURES = "a figure of the drill held against an objective or another figure: reports/measures.py, tests/reports"
+JUDGES = "says what became of a control, and so cannot be one: tests/drills/test_verdicts_of_checks_and_controls.py"
+NOTICE = "a notice: a control must see a failure. tests/checks"
+WITHOUT_A_CONTROL = {
+    "RTO-EXCEEDED": FIGURES,
+    "RPO-EXCEEDED": FIGURES,
+    "OUTAGE-DISAGREES": FIGURES,
+    "RECOVERY-UNSEEN": FIGURES,
+    "STRIKE-UNPROVEN": "the strike itself plants it, and the drill ends where it is found: tests/drills/disasters",
+    "WRONG-KEY-ACCEPTED": "the disaster wrong_key plants it in the drill itself",
+    "DISASTER-UNSEEN": JUDGES,
+    "CONTROL-NOT-CAUGHT": JUDGES,
+    "HEALTHY-TWIN-ACCUSED": JUDGES,
+    "SEQUENCE-AHEAD": NOTICE,
+    "COLLATION-CHANGED": NOTICE,
+}
+
+
+class Method:
+    """Has every ability that adds controls."""
+
+    def settings(self, job): ...
+
+    def start_archiving(self, source, job): ...
+
+    def flush(self, source, job): ...
+
+    def check_archive(self, backup, archive, job): ...
+
+    def restore_beside(self, backup, target, name, job): ...
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """A bench that controls can be listed for; none of them is run."""
+    observed = tmp_path / "observed.jsonl"
+    for path in (observed, tmp_path / "ledger.jsonl"):
+        path.touch()
+    assert isinstance(Method(), Archives) and isinstance(Method(), RestoresBeside)
+    instant = types.SimpleNamespace(target=Target(name="instant", time="", lsn="0/3000000"))
+    return types.SimpleNamespace(
+        deployment=types.SimpleNamespace(configuration=lambda: {"NAME": "value"}),
+        method=Method(),
+        observed=observed,
+        backup=types.SimpleNamespace(manifest=dict),
+        expected=types.SimpleNamespace(database=types.SimpleNamespace(server_version=170010)),
+        outcome=types.SimpleNamespace(made=types.SimpleNamespace(instant=instant)),
+        job=Job(processes=None, jobs=1, seconds=1, recipient="", archive=tmp_path),
+    )
+
+
+@pytest.fixture
+def controls(bench):
+    found = [control for family in FAMILIES for control in family.controls(bench)]
+    return [*found, *database.controls(bench, None)]
+
+
+def test_every_code_has_a_control_or_a_reason(controls):
+    expected = {code for control in controls for code in control.expects}
+    assert sorted(finding_kinds().keys() - expected) == sorted(WITHOUT_A_CONTROL)
+    assert expected <= finding_kinds().keys()
+
+
+def test_only_notices_are_excused_as_notices():
+    excused = {code for code, reason in WITHOUT_A_CONTROL.items() if reason == NOTICE}
+    assert excused == {code for code, kind in finding_kinds().items() if kind.severity is Severity.NOTICE}
+
+
+def test_controls_have_names_of_their_own(controls):
+    names = [control.name for control in controls]
+    assert sorted(set(names)) == sorted(names)
+
+
+def test_what_hangs_on_the_method_is_proven_in_every_drill(bench):
+    for family in (archive, backup, point_in_time):
+        assert all(control.every_drill for control in family.controls(bench))
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, database])
+def test_every_family_has_a_healthy_twin(bench, family):
+    controls = family.controls(bench, None) if family is database else family.controls(bench)
+    twins = [control.name for control in controls if not control.expects]
+    assert twins or family is configuration  # its values as they are: the drill's own check of them
