@@ -13,7 +13,7 @@ from typing import Any
 from checks.output import lies
 from checks.quiet import compare_archives, list_archive
 from checks.snapshot import HeldSnapshot, hold_snapshot
-from drills import ledger, restoring, verification
+from drills import ledger, restoring, verification, watching
 from drills.backing_up import hold_instant, make_set, read_instant
 from drills.checked import checked
 from drills.contract import SpoilsBackup, Target
@@ -23,8 +23,6 @@ from drills.made import Instant, Made
 from drills.probe import Prober
 from drills.site import Site
 from fixtures.backup_set import check_manifest, count_files
-from fixtures.deployment import Service
-from fixtures.health import await_health
 from fixtures.network import answers
 from fixtures.objectives import Objective
 from fixtures.processes import Finished, Running
@@ -64,7 +62,7 @@ class Drill:
         self._restored: HeldSnapshot | None = None
         self._outcome: verification.Outcome | None = None
         self._receivers: list[Running] = []
-        self._commands: list[Finished] = []
+        self._said: list[Finished] = []
         self._struck_ns = 0
         self._key = secrets.token_bytes(32)
         self._open(scale, objectives)
@@ -101,7 +99,7 @@ class Drill:
                 "scratch": str(self.deployment.processes.logs),
             },
         )
-        self.deployment.processes.record = self._journal_command
+        self.deployment.processes.record = functools.partial(watching.journal_command, self.site, self._said)
 
     # The chain.
 
@@ -198,7 +196,7 @@ class Drill:
         site = self.site
         with self._phase("detect"):
             if site.scenario.disaster.health:
-                self._await_health(lambda status: status != 200, of=any)
+                watching.await_health(site, lambda status: status != 200, of=any)
             else:
                 pause(self.profile.load_notice_ns / NANOSECONDS, why="no health endpoint tells: an operator notices")
         with self._phase("shut out"):
@@ -259,7 +257,7 @@ class Drill:
             self.deployment.admit_clients()
             self.deployment.start_services()
         with self._phase("ready"):
-            self._await_health(lambda status: status == 200)
+            watching.await_health(self.site, lambda status: status == 200)
         with self._phase("first transaction"):
             seconds = self.profile.start_limit_ns / NANOSECONDS
             if not self._prober.await_success(seconds=seconds):
@@ -275,27 +273,32 @@ class Drill:
             self._load.stop()
             self.deployment.await_quiet(seconds=30)
             self._load.observe()
-            self._outcome = verification.Outcome(
-                made=self._chosen,
-                instant=self._before_strike or self._chosen.instant,
-                live=self._before_strike is not None and self._target_is_unread(),
-                restored=self._restored,
-                own=self._load.own_writes(since=self._struck_ns),
-                key=self._key,
-            )
+            self._outcome = self._outcome_of(self._restored)
             self._compared = verification.verify(self.site, self._outcome)
             with checked(self.journal, self.id, "what the tools said") as check:
-                for finished in self._commands:
+                for finished in self._said:
                     check.findings += lies(finished.errors, Path(finished.argv[0]).name)
-                check.looked_at = {"commands": len(self._commands)}
+                check.looked_at = {"commands": len(self._said)}
             with checked(self.journal, self.id, "archive untouched") as check:
                 after = list_archive(self.site.archive)
                 check.findings = compare_archives(self._archived, after) if self.site.plan.database else []
                 check.looked_at = {"places": 1, "files": len(after)}
 
-    def _target_is_unread(self) -> bool:
-        """Whether the database came back to an instant of which no fingerprint was taken."""
-        return self.site.plan.database != "strike"
+    def _outcome_of(self, restored: HeldSnapshot) -> verification.Outcome:
+        """What was restored and what it must equal: the backup set's instant, or the last one read before the strike.
+
+        Where the database survived, or came back as far as its log goes, or as some method left it, no instant that
+        was read is exactly it.
+        """
+        before, database = self._before_strike, self.site.plan.database
+        return verification.Outcome(
+            made=self._chosen,
+            instant=self._chosen.instant if before is None or database == "backup" else before,
+            last_read=None if database == "strike" else before,
+            restored=restored,
+            own=self._load.own_writes(since=self._struck_ns),
+            key=self._key,
+        )
 
     def prove_controls(self) -> None:
         """Break throw-away copies of what was restored in every known way, and see each one caught."""
@@ -371,30 +374,3 @@ class Drill:
         """End what receives the write-ahead log: it stands beside the deployment, which no longer writes any."""
         while self._receivers:
             self._receivers.pop().kill()
-
-    def _await_health(self, wanted: Callable[[int], bool], of: Callable[..., bool] = all) -> None:
-        def changed(service: Service, endpoint: str, status: int) -> None:
-            self.journal.write(
-                "health",
-                drill=self.id,
-                service=service.name,
-                endpoint=endpoint,
-                status=status,
-                at_ns=self.record.clock.now(),
-            )
-
-        seconds = self.profile.start_limit_ns / NANOSECONDS
-        await_health(self.deployment.services, wanted, of=of, seconds=seconds, changed=changed)
-
-    def _journal_command(self, finished: Finished) -> None:
-        self.journal.write(
-            "command",
-            drill=self.id,
-            argv=list(finished.argv),
-            exit=finished.exit,
-            started_ns=finished.started_ns,
-            ended_ns=finished.ended_ns,
-        )
-        # rclone tells of each attempt that failed, also of those that it made good; its copies are compared.
-        if finished.exit == 0 and Path(finished.argv[0]).name != "rclone":
-            self._commands.append(finished)

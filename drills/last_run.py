@@ -151,17 +151,17 @@ def drills_of(run: FinishedRun) -> Iterator[Drill]:
     """
     for opened in (event for event in run.events if event["kind"] == "drill.opened"):
         ours = [event for event in run.events if event.get("drill") == opened["drill"]]
-        evidence = run.assessed.get(opened["drill"], {})
+        evidence, shown = run.assessed.get(opened["drill"], {}), _Placeholders(opened, run.events[0]["run_id"])
         struck = next((event["at_ns"] for event in ours if event["kind"] == "strike"), None)
         probes = (event for event in ours if event["kind"] == "probe" and event["outcome"] == "succeeded")
         worked = next((event["ended_ns"] for event in probes), None)
         yield Drill(
             opened=opened,
             verdict=evidence.get("verdict", "not assessed"),
-            reasons=[str(reason) for reason in evidence.get("reasons", [])],
+            reasons=[shown(str(reason)) for reason in evidence.get("reasons", [])],
             recovery_ns=None if struck is None or worked is None else worked - struck,
             recovery_point=_recovery_point(evidence.get("recovery_point") or {}),
-            steps=list(_steps(ours, opened, run.events[0]["run_id"])),
+            steps=list(_steps(ours, shown)),
             not_tested=[
                 (each["what"], each["reason"])
                 for event in ours
@@ -177,9 +177,8 @@ def _recovery_point(measured: Event) -> str:
     return ("at least " if measured.get("lower_bound") else "") + format_duration(measured["achieved_ns"])
 
 
-def _steps(events: Sequence[Event], drill: Event, run_id: str) -> Iterator[Step]:
+def _steps(events: Sequence[Event], shown: _Placeholders) -> Iterator[Step]:
     """The phases from the strike's end to the verification's beginning."""
-    shown = _Placeholders(drill, run_id)
     opened: dict[str, Event] = {}
     for event in _after_strike(events):
         if event["kind"] == "phase.opened":

@@ -184,7 +184,7 @@ def restoring(site: Site, component: str) -> Iterator[None]:
     with site.journal.phase(f"restore {component}", drill=site.id):
         try:
             yield
-        except CommandFailed as problem:
+        except HarnessError as problem:
             with checked(site.journal, site.id, f"restore {component}") as check:
                 check.looked_at = {"commands": 1}
                 check.findings = [Finding(code="RESTORE-FAILED", seen=str(problem), where=component)]

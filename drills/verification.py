@@ -42,15 +42,14 @@ DANGLING: Final = "REFERENCE-DANGLING"
 class Outcome:
     """What a restore has led to, and what it is held against.
 
-    ``made`` is the backup set that was restored. ``instant`` is the one that the database must equal; with ``live``,
-    all but the tables that went on changing between ``made``'s instant and this one: the database was not restored to
-    an instant that anybody read. ``restored`` holds the restored database as it was before any client was let in;
-    ``own`` is what the suite wrote itself.
+    ``made`` is the backup set that was restored. ``instant`` is the one that the database must equal; where it came
+    back to one that nobody read, all of it but the tables that went on changing until ``last_read``. ``restored``
+    holds the restored database as it was before any client was let in; ``own`` is what the suite wrote itself.
     """
 
     made: Made
     instant: Instant
-    live: bool
+    last_read: Instant | None
     restored: HeldSnapshot
     own: OwnWrites
     key: bytes = dataclasses.field(repr=False)
@@ -86,12 +85,14 @@ def _verify_database(site: Site, outcome: Outcome) -> None:
     physical = site.plan.database and site.scenario.database.into == "files"
     with checked(site.journal, site.id, "database") as check:
         observed = fingerprint(connect, held=outcome.restored, jobs=site.profile.jobs, key=outcome.key)
-        live = tables_that_changed(outcome.made.instant.fingerprint, expected) if outcome.live else set()
-        live = with_those_they_change(outcome.restored.connection, live)
+        live: set[str] = set()
+        if outcome.last_read is not None:
+            live = tables_that_changed(outcome.made.instant.fingerprint, outcome.last_read.fingerprint)
+            live = with_those_they_change(outcome.restored.connection, live)
         check.findings = compare(
             expected,
             observed,
-            sequences_until=None if outcome.live else outcome.instant.sequences_until,
+            sequences_until=None if outcome.last_read else outcome.instant.sequences_until,
             matviews_refreshed=bool(site.plan.database) and not physical,
             live=live,
             unlogged_emptied=bool(physical),

@@ -169,8 +169,9 @@ def _holds(client: minio.Minio, bucket: str, name: str, mark: bytes) -> bool:
     """Whether an object begins with the mark, or is not there any more."""
     try:
         response = client.get_object(bucket, name, length=len(mark))
-    except minio.S3Error as problem:
-        if problem.code == "NoSuchKey":
+    except (minio.S3Error, minio.error.InvalidResponseError):
+        # Some servers answer a GET with an error in which the client reads no code; a HEAD has no body to misread.
+        if _absent(client, bucket, name):
             return True
         raise
     try:
@@ -178,6 +179,14 @@ def _holds(client: minio.Minio, bucket: str, name: str, mark: bytes) -> bool:
     finally:
         response.close()
         response.release_conn()
+
+
+def _absent(client: minio.Minio, bucket: str, name: str) -> bool:
+    try:
+        client.stat_object(bucket, name)
+    except minio.S3Error as problem:
+        return problem.code in ("NoSuchKey", "NoSuchObject")
+    return False
 
 
 DISASTER: Final[Disaster] = Ransomware()

@@ -251,6 +251,14 @@ def test_a_backup_into_a_damaged_repository_fails(tmp_path, processes):
         bench.back_up("set", previous=tmp_path)  # an increment on nothing is made a full backup: one is enough here
 
 
+def test_every_place_that_it_uses_lies_in_the_archive(lost):
+    """An ordinary user may not look into the default ones."""
+    lines = (lost.job.archive / "pgbackrest.conf").read_text().splitlines()
+    places = dict(line.split("=") for line in lines if "-path=" in line)
+    assert {"repo1-path", "lock-path", "spool-path"} <= places.keys()
+    assert all(Path(place).is_relative_to(lost.place) for place in places.values())
+
+
 def test_no_password_stands_in_the_configuration(lost):
     assert lost.database.password not in (lost.job.archive / "pgbackrest.conf").read_text()
 

@@ -6,8 +6,9 @@ Barman's home lies in the archive's directory; the backup set holds the backup's
 from __future__ import annotations
 
 import dataclasses
-import getpass
 import json
+import os
+import pwd
 import re
 import shlex
 import shutil
@@ -84,6 +85,9 @@ class Barman:
             return f"no program barman in {OWN_PROGRAM.parent.relative_to(CHECKOUT)} below the checkout or on PATH"
         if shutil.which("rsync") is None:
             return "no program rsync on PATH, by which Barman restores"
+        # Barman changes to the user whom its configuration names: it must be the one who runs it.
+        if os.geteuid() not in {user.pw_uid for user in pwd.getpwall()}:
+            return f"the user {os.geteuid()} has no name on this machine, and Barman needs one"
         shown = means.processes.run([program, "recover", "--help"], timeout=20).output.read_text()
         if "--partial-wal" not in shown:
             version = means.processes.run([program, "--version"], timeout=20).output.read_text().split()[0]
@@ -227,7 +231,7 @@ def _home(archive: Path) -> Path:
 
 def _configuration(archive: Path, job: Job) -> Path:
     """The server's configuration as the archive holds it, for the archive where it lies now."""
-    places = PLACES.format(home=_home(archive), logs=job.processes.logs, user=getpass.getuser())
+    places = PLACES.format(home=_home(archive), logs=job.processes.logs, user=pwd.getpwuid(os.geteuid()).pw_name)
     written = job.processes.logs / CONFIGURATION_FILE
     written.write_text(places + (archive / CONFIGURATION_FILE).read_text())
     return written

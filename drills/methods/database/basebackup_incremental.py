@@ -69,8 +69,8 @@ class BasebackupIncremental:
         """Verify the chain, combine it into files, and have the server recover when it is started.
 
         Each part is verified before, not the result after: where a part is cut short ``pg_combinebackup`` fills up with
-        zeros and writes a manifest that agrees. Nothing is forced to disk here: the server does that itself before it recovers, since a base backup's files say
-        that their server did not shut down.
+        zeros and writes a manifest that agrees. Nothing is forced to disk here: the server does that itself before it
+        recovers, since a base backup's files say that their server did not shut down.
         """
         wal.refuse_present(target.data_directory)
         for part in _chain(backup):

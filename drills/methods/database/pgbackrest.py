@@ -32,6 +32,8 @@ CONFIGURATION: Final = """\
 [global]
 repo1-path={repository}
 lock-path={lock}
+# Looked at by a restore also where nothing is ever spooled; the default place is the distribution's own user's.
+spool-path={spool}
 log-level-file=off
 # Nothing is ever removed; without a number every backup warns about it.
 repo1-retention-full=9999999
@@ -95,13 +97,14 @@ class PgBackRest:
 
     def start_archiving(self, source: Database, job: Job) -> None:
         """Make the repository and have the server push into it."""
-        repository, lock = _repository(job.archive), job.archive / "lock"
-        for directory in (repository, lock):
+        repository, lock, spool = _repository(job.archive), job.archive / "lock", job.archive / "spool"
+        for directory in (repository, lock, spool):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         _configuration(job.archive).write_text(
             CONFIGURATION.format(
                 repository=repository,
                 lock=lock,
+                spool=spool,
                 stanza=STANZA,
                 data_directory=source.data_directory,
                 port=source.port,
@@ -110,7 +113,7 @@ class PgBackRest:
         )
         _run(job, "stanza-create", source=source)
         # The server's user pushes into what has just been made.
-        for path in (job.archive, _configuration(job.archive), lock, repository, *repository.rglob("*")):
+        for path in (job.archive, _configuration(job.archive), lock, spool, repository, *repository.rglob("*")):
             job.own(path)
         command = shlex.join(_command(job.archive, "archive-push")).replace("%", "%%") + ' "%p"'
         with source.connect("postgres") as connection:

@@ -1,131 +1,19 @@
 """Base backups with an archive of the log, on real servers that are killed and wiped."""
 
-import contextlib
 import dataclasses
-import secrets
 import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
-from drills.contract import Job, Means, Target
-from drills.methods.database import basebackup_incremental, basebackup_wal
+from drills.contract import Target
 from fixtures import wal
-from fixtures.network import free_ports
-from fixtures.postgres_tools import PostgresTools, find_postgres, find_unprivileged
-from fixtures.processes import CommandFailed, Processes
-from fixtures.providers.embedded.postgresql import EmbeddedPostgres
-from reports.records import Clock, HarnessError, Redactor, wait_until
+from fixtures.processes import CommandFailed
+from reports.records import HarnessError, wait_until
 
 FIFTEEN = Path("/usr/lib/postgresql/15/bin")
 SERVERS = {"the wheel": None, "Debian 15": FIFTEEN}
-
-
-@dataclasses.dataclass
-class Site:
-    """One server with an archive, its backups, and what is restored from them on the same port."""
-
-    directory: Path
-    processes: Processes
-    server: EmbeddedPostgres
-    job: Job
-    method: object = basebackup_wal.METHOD
-
-    def start(self):
-        self.server.initialise()
-        self.server.ask_for(self.method.settings(self.job))
-        self.server.start()
-        self.method.start_archiving(self.server.handle, self.job)
-        self.execute("CREATE TABLE kept (n int PRIMARY KEY)", "INSERT INTO kept SELECT generate_series(1, 1000)")
-
-    def execute(self, *statements):
-        with self.server.handle.connect("postgres") as connection:
-            return [connection.execute(statement) for statement in statements]
-
-    def one(self, query):
-        with self.server.handle.connect("postgres") as connection:
-            return connection.execute(query).fetchone()[0]
-
-    def numbers(self):
-        with self.server.handle.connect("postgres") as connection:
-            return [n for (n,) in connection.execute("SELECT n FROM kept WHERE n > 1000 ORDER BY n")]
-
-    def insert(self, *numbers):
-        for n in numbers:
-            self.execute(f"INSERT INTO kept VALUES ({n})")
-
-    def back_up(self, number=1, previous=None):
-        target = self.directory / f"set-{number}"
-        target.mkdir()
-        self.method.back_up(self.server.handle, target, dataclasses.replace(self.job, previous=previous))
-        return target
-
-    def flush(self):
-        self.method.flush(self.server.handle, self.job)
-
-    def lose_server(self):
-        self.server.kill()
-        self.server.remove()
-
-    def restore(self, backup, until=None):
-        self.method.restore(backup, self.server.handle, dataclasses.replace(self.job, until=until))
-        self.server.own_files()
-        self.server.start(seconds=60)
-
-    def segments(self):
-        place = self.job.archive / "wal"
-        return {path.name: path.read_bytes() for path in place.iterdir()}
-
-    def findings(self, backup, until=None):
-        job = dataclasses.replace(self.job, until=until)
-        return [finding.code for finding in self.method.check_archive(backup, self.job.archive, job)]
-
-
-@pytest.fixture
-def make_site(tmp_path):
-    """Make a site with a running server; how it archives and what path it lies below are the test's to say."""
-    with contextlib.ExitStack() as stack:
-
-        def make(*, stream, below="site", bin_directory=None, method=basebackup_wal.METHOD):
-            directory = tmp_path / below
-            processes = Processes(run_id=f"tests-{secrets.token_hex(4)}", logs=directory / "logs",
-                                  clock=Clock.start(), redactor=Redactor())  # fmt: skip
-            tools = find_postgres(processes, bin_directory)
-            unprivileged = find_unprivileged(processes, tools)
-            server = EmbeddedPostgres(
-                directory=directory / "postgresql", port=free_ports(1)[0], name="postgres", password="only-for-tests",
-                tools=tools, unprivileged=unprivileged, processes=processes, start_seconds=60,
-            )  # fmt: skip
-            job = Job(processes=processes, jobs=2, seconds=60, recipient="", archive=directory / "archive",
-                      stream_wal=stream, own=unprivileged.own)  # fmt: skip
-            site = Site(directory=directory, processes=processes, server=server, job=job, method=method)
-            stack.callback(lambda: [running.kill_tree() for running in processes.services])
-            stack.callback(server.kill)
-            site.start()
-            return site
-
-        yield make
-
-
-@pytest.fixture
-def streaming(make_site):
-    return make_site(stream=True)
-
-
-@pytest.fixture
-def archiving(make_site):
-    return make_site(stream=False)
-
-
-def mark(site, by):
-    """An instant between two writes: 1001 before it, 1002 after it."""
-    site.insert(1001)
-    query = "SELECT pg_create_restore_point('the mark')::text, to_char(clock_timestamp() AT TIME ZONE 'UTC', %s)"
-    with site.server.handle.connect("postgres") as connection:
-        lsn, time = connection.execute(query, ['YYYY-MM-DD"T"HH24:MI:SS.US"Z"']).fetchone()
-    site.insert(1002)
-    return Target(name="the mark", time=time, lsn=lsn, by=by)
 
 
 # What is lost, and what is not.
@@ -169,7 +57,7 @@ def test_rows_of_many_segments_come_back(streaming):
 @pytest.mark.parametrize("by", ["name", "time", "lsn"])
 def test_recovery_stops_between_the_write_before_the_target_and_the_one_after_it(streaming, by):
     backup = streaming.back_up()
-    until = mark(streaming, by)
+    until = streaming.mark(by)
     streaming.flush()
     streaming.lose_server()
     assert streaming.findings(backup, until) == []
@@ -294,7 +182,7 @@ def test_paths_may_hold_spaces_quotes_and_percent_signs(make_site, stream):
 
 def test_a_backup_of_a_restored_server_forgets_where_the_first_recovery_stopped(streaming):
     first = streaming.back_up()
-    until = mark(streaming, "time")
+    until = streaming.mark("time")
     streaming.flush()
     streaming.lose_server()
     streaming.restore(first, until)
@@ -302,17 +190,12 @@ def test_a_backup_of_a_restored_server_forgets_where_the_first_recovery_stopped(
     streaming.method.settings(streaming.job)
     streaming.method.start_archiving(streaming.server.handle, streaming.job)
     second = streaming.back_up(2)
-    streaming.insert(1003)
-    again = mark_named(streaming, "again")
+    streaming.execute("DELETE FROM kept WHERE n > 1000")
+    again = streaming.mark("name", "again")
     streaming.flush()
     streaming.lose_server()
     streaming.restore(second, again)
-    assert streaming.numbers() == [1001, 1003]
-
-
-def mark_named(site, name):
-    lsn = site.one(f"SELECT pg_create_restore_point('{name}')::text")
-    return Target(name=name, time="", lsn=lsn, by="name")
+    assert streaming.numbers() == [1001]
 
 
 # Waiting for the archive.
@@ -400,81 +283,3 @@ def test_a_restore_never_goes_over_a_cluster(streaming):
     with pytest.raises(HarnessError, match="it is there"):
         streaming.restore(backup)
     assert streaming.one("SELECT count(*) FROM kept") == 1000
-
-
-# Increments.
-
-
-@pytest.fixture
-def incremental(make_site):
-    method = basebackup_incremental.METHOD
-    return make_site(stream=True, method=method)
-
-
-def test_every_set_of_a_growing_chain_is_complete_by_itself(incremental):
-    first = incremental.back_up(1)
-    incremental.insert(1001)
-    second = incremental.back_up(2, previous=first)
-    assert sorted(path.name for path in second.iterdir()) == ["1-full", "2-incremental", "3-incremental"]
-    incremental.insert(1002)
-    shutil.rmtree(first)
-    incremental.lose_server()
-    assert incremental.findings(second) == []
-    incremental.restore(second)
-    assert incremental.numbers() == [1001, 1002]
-
-
-def test_damage_to_the_newest_set_does_not_reach_the_one_before(incremental):
-    first = incremental.back_up(1)
-    second = incremental.back_up(2, previous=first)
-    for path in second.rglob("PG_VERSION"):
-        path.write_text("no version\n")
-    incremental.lose_server()
-    with pytest.raises(HarnessError):
-        incremental.restore(second)
-    shutil.rmtree(incremental.server.data, ignore_errors=True)
-    incremental.restore(first)
-    assert incremental.one("SELECT count(*) FROM kept") == 1000
-
-
-def test_an_increment_is_smaller_than_what_it_builds_on(incremental):
-    incremental.execute("CREATE TABLE wide AS SELECT repeat(md5(n::text), 60) AS t FROM generate_series(1, 5000) n")
-    backup = incremental.back_up()
-    full, increment = (
-        sum(path.stat().st_size for path in (backup / part).rglob("*") if path.is_file())
-        for part in ("1-full", "2-incremental")
-    )
-    assert increment < full / 4
-
-
-def test_damage_that_combining_would_cover_up_is_seen_before(incremental):
-    incremental.execute("CREATE TABLE wide AS SELECT repeat(md5(n::text), 60) AS t FROM generate_series(1, 5000) n")
-    backup = incremental.back_up()
-    largest = max((backup / "1-full" / "base").rglob("*"), key=lambda path: path.stat().st_size)
-    with largest.open("r+b") as file:
-        file.truncate(largest.stat().st_size - 8192)
-    incremental.lose_server()
-    with pytest.raises(CommandFailed, match="pg_verifybackup"):
-        incremental.restore(backup)
-
-
-@pytest.mark.parametrize("lacking", ["1-full", "2-incremental"])
-def test_a_chain_that_lacks_a_part_is_refused(incremental, lacking):
-    first = incremental.back_up(1)
-    second = incremental.back_up(2, previous=first)
-    shutil.rmtree(second / lacking)
-    incremental.lose_server()
-    with pytest.raises(HarnessError, match="the chain of backups"):
-        incremental.restore(second)
-
-
-def test_where_increments_are_not_to_be_had_the_reason_is_given(tmp_path):
-    def means(version):
-        tools = PostgresTools(directory=tmp_path, version=version, found="here")
-        return Means(tools=tools, processes=None, commands={}, versioned_bucket=False)
-
-    unavailable = basebackup_incremental.METHOD.unavailable
-    assert unavailable(means("15.8")) == "PostgreSQL 15.8 makes no incremental backups; 17 does"
-    assert unavailable(means("17.2")) == f"no pg_combinebackup in {tmp_path}"
-    (tmp_path / "pg_combinebackup").touch()
-    assert unavailable(means("17.2")) == ""
