@@ -99,6 +99,13 @@ class DatabaseMethod(Protocol):
 
 
 @runtime_checkable
+class TakesLong(Protocol):
+    """A method that takes seconds whatever the size of the data: a sample of the matrix tries it once."""
+
+    takes_long: bool
+
+
+@runtime_checkable
 class Archives(Protocol):
     """A database method that keeps the write-ahead log in ``job.archive`` from the deployment's start on."""
 

@@ -110,6 +110,7 @@ class Drill:
             site.archive.mkdir(mode=0o700)
             self.deployment.own(site.archive)
             job = site.job(self.profile.backup_limit_ns)
+            self._load.launch()
             self.deployment.spin_up(archives.settings(job) if archives else {})
             ledger.prepare(self.deployment)
             self._seeded = self._start_archiving if archives else lambda: None

@@ -250,7 +250,10 @@ def _object_channel(values: Mapping[str, Any]) -> Callable[[int, str, str], None
 
 def main() -> None:
     """Write until standard input is closed, which also happens when the run is killed."""
-    values = json.loads(sys.stdin.buffer.readline())
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return  # the drill ended before it had a place to write to
+    values = json.loads(line)
     clock = Clock(origin_ns=values["origin_ns"])
     book, stop = _Book(Path(values["path"]), clock), threading.Event()
     deletions, apart = _Deletions(values), intervals(values["interval_ns"])

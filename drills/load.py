@@ -69,14 +69,20 @@ class Load:
             if entry["event"] == "attempt" and entry["channel"] == ledger.DELETE and entry["t"] >= since
         )
 
+    def launch(self) -> None:
+        """Start the writer's process, which waits to be told where to write; ``start`` does it where nobody did."""
+        self._writer = self.deployment.processes.start_module("ledger-writer", "drills.ledger", pipe_input=True)
+
     def start(self, *, clock: Clock, interval_ns: int) -> None:
-        """Start the writer, and see each channel acknowledge."""
+        """Have the writer write, and see each channel acknowledge."""
+        if self._writer is None:
+            self.launch()
+        assert self._writer is not None
         deletable = self._deletable()
         self.channels = tuple(each for each in ledger.CHANNELS if each != ledger.DELETE or deletable)
         self.journal.write(
             "ledger.opened", drill=self.drill, path=self.relative.as_posix(), channels=list(self.channels)
         )
-        self._writer = self.deployment.processes.start_module("ledger-writer", "drills.ledger", pipe_input=True)
         source = self._writer.popen.stdin
         assert source is not None
         source.write(

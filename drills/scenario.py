@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from drills.contract import ConfigurationMethod, DatabaseMethod, Disaster, ObjectMethod
+from drills.contract import ConfigurationMethod, DatabaseMethod, Disaster, ObjectMethod, TakesLong
 from drills.plan import impossible, plan
 
 Matrix = Literal["sample", "pairwise", "full"]
@@ -91,10 +91,11 @@ def choose(scenarios: Sequence[Scenario], matrix: Matrix) -> list[Scenario]:
     used = collections.Counter[tuple[str, str]]()
     chosen: set[str] = set()
 
-    def gain(scenario: Scenario) -> tuple[int, int, int]:
+    def gain(scenario: Scenario) -> tuple[int, int, int, int]:
         new = set(itertools.combinations(sorted(tried[scenario.id]), 2)) & pairs
+        again = isinstance(scenario.database, TakesLong) and ("database", scenario.database.name) not in names
         # A method that has nothing to do here may as well be one that was seldom there.
-        return len(tried[scenario.id] & names), len(new), -sum(used[part] for part in scenario.parts.items())
+        return len(tried[scenario.id] & names), -again, len(new), -sum(used[part] for part in scenario.parts.items())
 
     while names or (matrix == "pairwise" and pairs):
         best = max((each for each in scenarios if each.id not in chosen), key=gain)

@@ -77,6 +77,7 @@ class Barman:
     name = "barman"
     basis: Basis = "target"
     into: Literal["server", "files"] = "files"
+    takes_long = True
 
     def unavailable(self, means: Means) -> str:
         """Why it cannot run here; empty text where it can."""

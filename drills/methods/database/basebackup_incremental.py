@@ -27,6 +27,7 @@ class BasebackupIncremental:
     name = "basebackup_incremental"
     basis: Basis = "target"
     into: Literal["server", "files"] = "files"
+    takes_long = True
 
     def unavailable(self, means: Means) -> str:
         """Servers before version 17 make no increments."""

@@ -69,6 +69,7 @@ class PgBackRest:
     name = "pgbackrest"
     basis: Basis = "target"
     into: Literal["server", "files"] = "files"
+    takes_long = True
 
     def unavailable(self, means: Means) -> str:
         """Why it cannot run here; empty text where it can."""
