@@ -116,9 +116,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         record.journal.write("not_tested", what=f"{part[0]} method {part[1]}", reason=reason)
     scenarios_kept = [each for each in map(_scenario, able) if each.id in chosen]
     config.stash[SEVERAL] = len(scenarios_kept) > 1
-    # One proof of the controls that depend on neither method nor disaster is enough: where both stores are restored.
-    # From a method that can restore beside, if there is one: then a cut backup is restored, too.
-    scenarios_kept.sort(key=lambda each: (not _restores_both(each), not isinstance(each.database, RestoresBeside)))
+    # One proof of the controls that depend on neither method nor disaster is enough: best where both stores come back.
+    # With a method that can restore beside, if there is one: then a cut backup is restored, too.
+    scenarios_kept.sort(key=lambda each: (not isinstance(each.database, RestoresBeside), not _restores_both(each)))
     config.stash[PROVER] = next((each.id for each in scenarios_kept), "")
     dropped = [item for item in drills if item not in kept]
     if dropped:
@@ -130,6 +130,12 @@ def _restores_both(scenario: Scenario) -> bool:
     """Whether database and objects are restored, each into an empty place."""
     todo = plan(scenario.database, scenario.objects, scenario.disaster)
     return bool(todo.database) and todo.objects == "rebuild"
+
+
+def _bytes_needed(config: pytest.Config, *, several: bool) -> int:
+    """How much must be free for one drill."""
+    copies = COPIES + (1 if several else 0)
+    return config.stash[PROFILE].free_disk + EMPTY_DEPLOYMENT_BYTES + copies * config.stash[SIZES].reckoned_bytes
 
 
 def _scenario(item: pytest.Item) -> Scenario:
@@ -170,9 +176,8 @@ def _prepare(config: pytest.Config, record: Record, *, several: bool) -> None:
                 reporter.write_line(
                     f"cleared what run {report['run']} left: {ended}; {report['removed'] or 'no directory'}"
                 )
-        profile, sizes = config.stash[PROFILE], config.stash[SIZES]
-        copies = COPIES + (1 if several else 0)
-        require_disk(root, profile.free_disk + EMPTY_DEPLOYMENT_BYTES + copies * sizes.reckoned_bytes)
+        profile = config.stash[PROFILE]
+        require_disk(root, _bytes_needed(config, several=several))
         require_free_ports(profile.named_ports())
         find_rclone()
         keys = key_pair(profile)
@@ -255,8 +260,10 @@ def drill(
         drill.end()
         if not drill.passed:
             keep_logs(ground.workspace, run, scenario.id)
-        deployment.strike_everything()
-        shutil.rmtree(directory, ignore_errors=True)
+        deployment.put_away(directory / "deployment")
+        # Removing thousands of files would slow the next drill down, which measures; the end of the run removes them.
+        if shutil.disk_usage(directory).free < 2 * _bytes_needed(pytestconfig, several=True):
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def keep_logs(workspace: Workspace, record: Record, drill: str) -> None:

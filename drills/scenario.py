@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from drills.contract import ConfigurationMethod, DatabaseMethod, Disaster, ObjectMethod, TakesLong
+from drills.contract import ConfigurationMethod, DatabaseMethod, Disaster, ObjectMethod, SpoilsBackup, TakesLong
 from drills.plan import impossible, plan
 
 Matrix = Literal["sample", "pairwise", "full"]
@@ -93,7 +93,9 @@ def choose(scenarios: Sequence[Scenario], matrix: Matrix) -> list[Scenario]:
 
     def gain(scenario: Scenario) -> tuple[int, int, int, int]:
         new = set(itertools.combinations(sorted(tried[scenario.id]), 2)) & pairs
-        again = isinstance(scenario.database, TakesLong) and ("database", scenario.database.name) not in names
+        seen = ("database", scenario.database.name) not in names
+        twice = isinstance(scenario.disaster, SpoilsBackup)
+        again = bool(names) and isinstance(scenario.database, TakesLong) and (seen or twice)
         # A method that has nothing to do here may as well be one that was seldom there.
         return len(tried[scenario.id] & names), -again, len(new), -sum(used[part] for part in scenario.parts.items())
 
