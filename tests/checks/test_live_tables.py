@@ -4,6 +4,7 @@ import pytest
 
 from checks.contents import LARGE_OBJECTS
 from checks.database import compare, fingerprint, tables_that_changed
+from checks.live import with_those_they_change
 
 KEY = b"a key for tests"
 
@@ -76,3 +77,15 @@ def test_a_collation_version_that_the_system_no_longer_gives_is_a_mismatch(datab
     assert codes(compare(before, after)) == ["COLLATION-MISMATCH"]
     assert codes(compare(after, before)) == ["COLLATION-CHANGED"]
     connection.execute("UPDATE pg_database SET datcollversion = NULL WHERE datname = current_database()")
+
+
+def test_tables_that_change_with_others_by_foreign_key_are_live_too(database, connection):
+    connection.execute(
+        "ALTER TABLE busy ADD PRIMARY KEY (id);"
+        "CREATE TABLE follows (busy int REFERENCES busy ON DELETE SET NULL, id int PRIMARY KEY);"
+        "CREATE TABLE follows_it (id int REFERENCES follows ON DELETE CASCADE);"
+        "CREATE TABLE stays (busy int REFERENCES busy ON DELETE RESTRICT)"
+    )
+    found = with_those_they_change(connection, {"public.busy", LARGE_OBJECTS})
+    assert found == {"public.busy", LARGE_OBJECTS, "public.follows", "public.follows_it"}
+    assert with_those_they_change(connection, set()) == set()

@@ -154,3 +154,11 @@ def test_a_store_that_breaks_off_or_refuses_is_an_error_not_an_object(tmp_path, 
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_an_object_that_a_client_removed_is_not_lost(tmp_path):
+    entries = [ObjectEntry(key=key, size=1, sha256="0" * 64) for key in ("kept", "lost", "removed")]
+    before = write_inventory(tmp_path / "before", entries).path
+    after = write_inventory(tmp_path / "after", entries[:1]).path
+    assert codes(before, after) == [("OBJECT-LOST", 2)]
+    assert codes(before, after, removed=lambda key: key == "removed") == [("OBJECT-LOST", 1)]

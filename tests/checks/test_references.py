@@ -89,3 +89,12 @@ def test_a_query_that_fails_is_a_harness_error(stores):
 def test_a_rule_without_a_tenant_is_refused(stores):
     with pytest.raises(HarnessError, match="no group tenant"):
         check_references(stores[0], QUERY, stores[1], tenant_of_key=re.compile("x"))
+
+
+def test_lost_work_is_counted_and_no_finding_and_is_asked_for_in_order(stores):
+    asked = []
+    stores[0].execute("INSERT INTO documents VALUES (9, 'z/new'), (10, 'a/new'), (11, 'a/0')")
+    found, counts = check(stores, lost=lambda key: asked.append(key) or key.endswith("new"))
+    assert found == [("REFERENCE-DANGLING", 1)]
+    assert (counts["lost"], counts["dangling"]) == (2, 1)
+    assert asked == ["a/0", "a/new", "z/new"]
