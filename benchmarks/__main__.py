@@ -80,7 +80,7 @@ def _compare(options: argparse.Namespace, workspace: Workspace, redactor: Redact
     rounds, busy = comparison.rounds, comparison.busy_percent
     host = describe_host()
     value = {"scale": options.scale, "rounds": len(rounds), "broken": comparison.broken, "host": host}
-    value |= {"busy_percent": busy} | figures(rounds)
+    value |= {"busy_percent": busy, "differences": comparison.differences} | figures(rounds)
     title = (
         f"scale {options.scale}, {len(rounds)} rounds ({comparison.broken} broken), {host['processors']} processors,"
         f" PostgreSQL {tools.version}, {min(busy):.0f} to {max(busy):.0f} % busy beforehand,"
@@ -107,11 +107,6 @@ def _options() -> argparse.Namespace:
         parser.error("--rounds: at least one")
     options.work_directory = options.work_directory.resolve()
     return options
-
-
-def _made(path: Path) -> Path:
-    path.mkdir(mode=0o700)
-    return path
 
 
 def _tell(text: str) -> None:

@@ -12,13 +12,13 @@ from typing import Final
 
 import pyrage
 
-from benchmarks.sameness import compression_of
-from benchmarks.stages import Bare, Drilled
+from benchmarks.sameness import compression_of, read_commands
+from benchmarks.stages import MEASURED, Bare, Drilled
 from fixtures.postgres_tools import PostgresTools, Unprivileged
 from fixtures.processes import Processes
 from fixtures.profile import Profile
 from fixtures.providers.embedded.deployment import EmbeddedDeployment
-from fixtures.providers.embedded.postgresql import SETTINGS
+from fixtures.providers.embedded.postgresql import OPEN, SETTINGS
 from fixtures.refapp.scales import Sizes
 from fixtures.tools import find_rclone
 from reports.records import NANOSECONDS, HarnessError, Redactor
@@ -52,7 +52,8 @@ def run_bare(
     """Make and seed a deployment in a new directory, have the script lose and restore it, and remove all of it.
 
     Args:
-        like: a drill at this scale; the dump is compressed as there, and as much time lies between backup and loss.
+        like: a drill at this scale; the dump is compressed as there, and as much time lies between the first copy of
+            the objects and the rest of the backup, and between backup and loss.
 
     Raises:
         HarnessError: the deployment or the script broke, or the wall clock was set meanwhile.
@@ -75,7 +76,8 @@ def run_bare(
             timeout=(ground.profile.backup_limit_ns + ground.profile.restore_limit_ns) / NANOSECONDS,
             env=_environment(ground, deployment, directory, like),
         )
-        return read_stages(finished.output.read_text(), elapsed_ns=finished.ended_ns - finished.started_ns)
+        seen = read_stages(finished.output.read_text(), elapsed_ns=finished.ended_ns - finished.started_ns)
+        return dataclasses.replace(seen, commands=read_commands(_ran(directory).read_text("utf-8")))
     finally:
         deployment.strike_everything()
         shutil.rmtree(directory, ignore_errors=True)
@@ -93,7 +95,7 @@ def read_stages(output: str, *, elapsed_ns: int) -> Bare:
     parts = ("strike", "restore configuration", "provision", "restore database", "restore objects")
     stages = {f" {name}" if name in (*parts, "start and first transaction") else name: seen[name] for name in seen}
     check_ns = stages.pop(APART)
-    stages["measured path"] = stages["back up"] + stages["recovery"]
+    stages["measured path"] = sum(stages[name] for name in MEASURED)
     by_wall_clock = stages["measured path"] + check_ns
     if not 0 <= by_wall_clock <= elapsed_ns * (1 + CLOCKS_AGREE):
         raise HarnessError(
@@ -101,7 +103,11 @@ def read_stages(output: str, *, elapsed_ns: int) -> Bare:
             seen=f"{by_wall_clock} ns by the wall clock of {elapsed_ns} ns by the monotonic one",
             remedy="somebody set the clock meanwhile: repeat",
         )
-    return Bare(stages=stages, check_objects_ns=check_ns)
+    return Bare(stages=stages, check_objects_ns=check_ns, commands=())
+
+
+def _ran(directory: Path) -> Path:
+    return directory / "ran"
 
 
 def _environment(ground: Ground, deployment: EmbeddedDeployment, directory: Path, like: Drilled) -> dict[str, str]:
@@ -119,6 +125,8 @@ def _environment(ground: Ground, deployment: EmbeddedDeployment, directory: Path
     settings.write_text(
         "".join(f"{key} = '{value}'\n" for key, value in (SETTINGS | {"port": str(database.port)}).items())
     )
+    access = directory / "pg_hba.conf"
+    access.write_text(OPEN)
     # What each service finds in its cache is no part of a backup: an operator puts it there again.
     shutil.copytree(deployment.directory / "home", directory / "models", symlinks=True)
     return {
@@ -130,12 +138,15 @@ def _environment(ground: Ground, deployment: EmbeddedDeployment, directory: Path
         "DATABASE": database.name,
         "DATA": str(deployment.directory / "postgresql" / "data"),
         "SETTINGS": str(settings),
+        "ACCESS": str(access),
         "PASSWORD_FILE": str(password_file),
         "BIN": str(database.tools.directory),
         "UNPRIVILEGED": " ".join(ground.unprivileged.prefix),
         "OWNER": "" if ground.unprivileged.owner is None else str(ground.unprivileged.owner),
         "COMPRESSION": compression_of(like.commands),
+        "PAUSE_BETWEEN": f"{like.between_ns / NANOSECONDS:.3f}",
         "PAUSE": f"{like.pause_ns / NANOSECONDS:.3f}",
+        "RAN": str(_ran(directory)),
         "JOBS": str(ground.profile.jobs),
         "RCLONE": str(find_rclone()),
         "OBJECTS": str(deployment.directory / "objects"),

@@ -2,7 +2,7 @@
 # Backs a running deployment up, loses it and restores it, with the tools and flags of the drill and nothing around
 # them. Prints one line per stage: its name, a tab, its nanoseconds. Stages whose name begins with a space lie inside
 # the one that follows; "apart" is no part of the measured path. Addresses, directories and secrets come from the
-# environment, made by benchmarks/bare.py.
+# environment, made by benchmarks/bare.py. What it ran is written to the file $RAN, to be held against the drill's.
 set -euf
 umask 077
 
@@ -22,21 +22,29 @@ for path in sys.argv[2:]:
         identity = x25519.Identity.from_str(os.environ["AGE_IDENTITY"])
         open(path.removesuffix(".age"), "wb").write(decrypt(open(path, "rb").read(), [identity]))
 ' "$@"; }
-copy() { "$RCLONE" copy "$1" "$2" --transfers="$((4 * JOBS))" --checkers="$((4 * JOBS))" --retries="$3" --fast-list \
-    --no-traverse --no-check-dest --metadata --config=; }
+# One line for each command, its words separated by tabs, as the drill's journal has them.
+run() { { printf '%s\t' "$@"; echo; } >> "$RAN"; "$@"; }
+# From where, to where, in how many tries, and what else.
+copy() { from=$1 to=$2 tries=$3; shift 3
+    run "$RCLONE" copy "$from" "$to" --transfers="$((4 * JOBS))" --checkers="$((4 * JOBS))" --retries="$tries" \
+        --fast-list --use-server-modtime "$@" --metadata --config=; }
 server="--host=$PGHOST --port=$PGPORT --username=$PGUSER --no-password"
 started=
 clean_up() { for each in $started; do kill -9 "$each" $(cat "/proc/$each/task/$each/children"); done 2>/dev/null || :; }
 trap clean_up EXIT
 
-# Back up.
+# Back up: the objects, then the database, then of the objects what is new.
+began=$(now)
+copy "store:$BUCKET" "$BACKUP/objects" 3 --no-traverse --no-check-dest
+stage "copy objects"
+sleep "$PAUSE_BETWEEN" # as long as the drill waits here for an upload
 began=$(now) since=$began
-"$BIN/pg_dump" $server --dbname="$DATABASE" --format=directory --jobs="$JOBS" --compress="$COMPRESSION" \
+run "$BIN/pg_dump" $server --dbname="$DATABASE" --format=directory --jobs="$JOBS" --compress="$COMPRESSION" \
     --lock-wait-timeout=60s --file="$BACKUP/dump"
-"$BIN/pg_dumpall" $server --globals-only > "$BACKUP/roles.sql"
+run "$BIN/pg_dumpall" $server --globals-only > "$BACKUP/roles.sql"
 part "dump database"
 copy "store:$BUCKET" "$BACKUP/objects" 3
-part "copy objects"
+part "copy objects again"
 cp "$ENVIRONMENT_FILE" "$BACKUP/environment"
 age encrypt "$BACKUP/roles.sql" "$BACKUP/environment"
 rm "$BACKUP/roles.sql" "$BACKUP/environment"
@@ -66,10 +74,10 @@ RCLONE_AUTH_KEY="\"$RCLONE_CONFIG_STORE_ACCESS_KEY_ID,$RCLONE_CONFIG_STORE_SECRE
 started="$started $!"
 [ -z "$OWNER" ] || chown "$OWNER:$OWNER" "$DATA" "$PASSWORD_FILE"
 cd /
-$UNPRIVILEGED "$BIN/initdb" --pgdata="$DATA" --username="$PGUSER" --pwfile="$PASSWORD_FILE" --auth=scram-sha-256 \
+run $UNPRIVILEGED "$BIN/initdb" --pgdata="$DATA" --username="$PGUSER" --pwfile="$PASSWORD_FILE" --auth=scram-sha-256 \
     --encoding=UTF8 --locale=C.UTF-8 --data-checksums --no-sync > "$LOGS/bare-initdb"
 cat "$SETTINGS" >> "$DATA/postgresql.conf"
-echo "host all all $PGHOST/32 scram-sha-256" > "$DATA/pg_hba.conf"
+cat "$ACCESS" > "$DATA/pg_hba.conf"
 $UNPRIVILEGED "$BIN/postgres" -D "$DATA" > "$LOGS/bare-postgres" 2>&1 &
 started="$started $!"
 until grep -q '^ready' "$DATA/postmaster.pid" 2>/dev/null; do sleep 0.01; done
@@ -79,12 +87,14 @@ stage "provision"
 
 # The new server has its superuser already.
 sed -i "/^CREATE ROLE $PGUSER;\$/d" "$BACKUP/roles.sql"
-"$BIN/psql" $server --dbname=postgres --no-psqlrc --quiet --single-transaction --set=ON_ERROR_STOP=1 \
+export PGOPTIONS="-c log_min_error_statement=panic"
+run "$BIN/psql" $server --dbname=postgres --no-psqlrc --quiet --single-transaction --set=ON_ERROR_STOP=1 \
     < "$BACKUP/roles.sql" > "$LOGS/bare-psql"
 rm "$BACKUP/roles.sql"
-"$BIN/pg_restore" $server --dbname=postgres --create --exit-on-error --jobs="$JOBS" "$BACKUP/dump"
+unset PGOPTIONS
+run "$BIN/pg_restore" $server --dbname=postgres --create --exit-on-error --jobs="$JOBS" "$BACKUP/dump"
 stage "restore database"
-copy "$BACKUP/objects" "store:$BUCKET" 1
+copy "$BACKUP/objects" "store:$BUCKET" 1 --no-traverse --no-check-dest
 stage "restore objects"
 
 serve() { HOME="$HOMES/$1" "$PYTHON" -m fixtures.refapp "$1" > "$LOGS/bare-$1" 2>&1 & started="$started $!"; }

@@ -10,9 +10,9 @@ from typing import Final
 
 import psutil
 
-from benchmarks.bare import SCRIPT, Ground, run_bare
+from benchmarks.bare import Ground, run_bare
 from benchmarks.drilled import run_drill
-from benchmarks.sameness import flags_missing
+from benchmarks.sameness import differences
 from benchmarks.stages import Bare, Drilled, Round
 from fixtures.workspace import Workspace
 from reports.records import HarnessError, format_duration
@@ -23,7 +23,10 @@ QUIET_TRIES: Final = 30
 
 @dataclasses.dataclass(kw_only=True)
 class Comparison:
-    """A comparison under way. ``busy_percent``: how busy the machine was with other things before each run.
+    """A comparison under way.
+
+    ``busy_percent`` is how busy the machine was with other things before each run; ``differences`` are commands that in
+    some round one side ran and the other did not.
 
     Args:
         work_root: where drills make their deployments.
@@ -39,13 +42,11 @@ class Comparison:
     rounds: list[Round] = dataclasses.field(default_factory=list)
     busy_percent: list[float] = dataclasses.field(default_factory=list)
     broken: int = 0
+    differences: list[str] = dataclasses.field(default_factory=list)
 
     def warm_up(self) -> Drilled:
-        """A drill on small data, not counted: it fills the file cache and shows which flags the drill uses."""
-        first = self._drill("warming up", "small")
-        if missing := flags_missing(first.commands, SCRIPT.read_text("utf-8")):
-            self.tell(f"warning: the drill uses flags that {SCRIPT.name} does not: {'; '.join(missing)}")
-        return first
+        """A drill on small data, not counted: it fills the file cache."""
+        return self._drill("warming up", "small")
 
     def run(self, count: int) -> None:
         """Run so many rounds. One in which a side breaks is told of, counted as broken and left out.
@@ -62,6 +63,7 @@ class Comparison:
                 self.tell(f"{name} broke and is left out: {problem}")
                 continue
             self.rounds.append(done)
+            self._compare_commands(done)
             took, other = done.drilled.stages["measured path"], done.bare.stages["measured path"]
             self.tell(f"{name}: {format_duration(took)} and {format_duration(other)}, ratio {took / other:.3f}")
         if not self.rounds:
@@ -74,6 +76,12 @@ class Comparison:
             return Round(drilled=drilled, bare=self._bare(name, drilled))
         bare = self._bare(name, self.rounds[-1].drilled)
         return Round(drilled=self._drill(name, self.scale), bare=bare)
+
+    def _compare_commands(self, done: Round) -> None:
+        found = differences(done.drilled.commands, done.bare.commands)
+        if new := [each for each in found if each not in self.differences]:
+            self.tell(f"warning: the two sides did not run the same commands: {'; '.join(new)}")
+            self.differences += new
 
     def _drill(self, name: str, scale: str) -> Drilled:
         self._await_quiet(f"{name}: the drill")

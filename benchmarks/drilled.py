@@ -10,13 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.stages import Drilled
+from benchmarks.stages import MEASURED, Drilled
 from fixtures.processes import CHECKOUT, Processes, ended_within, tail
 from reports.records import HarnessError, monotonic_ns, read_journal
 
+# Markers, not parts of names: "rclone" would be found in "rclone_crypt" too.
 SCENARIO: Final = "pg_dump and rclone and total_loss"
+METHODS: Final = ("pg_dump", "rclone", "age")
+DISASTER: Final = "total_loss"
 LOOK_SECONDS: Final = 0.1
-# In their order, with the name that each has in the comparison; each lasts until the next begins.
+# In their order, with the name that each has in the comparison; each lasts until the next begins. What comes before
+# them is the strike: its proof, the health endpoints that turn, and that clients are shut out.
 PATH: Final = {
     "provision": " provision",
     "restore configuration": " restore configuration",
@@ -42,7 +46,7 @@ def run_drill(processes: Processes, *, scale: str, profile: Path, work_root: Pat
     running = processes.start(
         "drill",
         [
-            *(sys.executable, "-m", "pytest", CHECKOUT / "drills", "-k", SCENARIO, "-q", "-p", "no:cacheprovider"),
+            *(sys.executable, "-m", "pytest", CHECKOUT / "drills", "-m", SCENARIO, "-q", "-p", "no:cacheprovider"),
             *("--scale", scale, "--profile", profile, "--work-directory", work_root, "--runs-directory", directory),
         ],
         cwd=CHECKOUT,
@@ -77,7 +81,12 @@ def peak_bytes(pid: int) -> int:
 
 
 def read_times(events: Sequence[Mapping[str, Any]]) -> Drilled:
-    """What one drill took, from its journal's events."""
+    """What one drill took, from its journal's events.
+
+    Raises:
+        HarnessError: the journal is not that of the one drill with which the shell script can be compared.
+    """
+    _require_one_drill(events)
     opened = {event["phase"]: event["t"] for event in events if event["kind"] == "phase.opened"}
     closed = {event["phase"]: event["t"] for event in events if event["kind"] == "phase.closed"}
     phases = {phase: closed[phase] - opened[phase] for phase in closed}
@@ -87,6 +96,7 @@ def read_times(events: Sequence[Mapping[str, Any]]) -> Drilled:
     )
     commands = [event for event in events if event["kind"] == "command"]
     backing_up = [event for event in commands if opened["back up"] <= event["started_ns"] <= closed["back up"]]
+    measured = [event for event in commands if opened["copy objects"] <= event["started_ns"] <= recovered]
 
     def spent(tool: str) -> int:
         found = [event for event in backing_up if Path(event["argv"][0]).name == tool]
@@ -99,21 +109,37 @@ def read_times(events: Sequence[Mapping[str, Any]]) -> Drilled:
     }
     begins = [struck, *(opened[phase] for phase in PATH), recovered]
     lasts = [end - begin for begin, end in itertools.pairwise(begins)]
+    stages = {
+        "copy objects": phases["copy objects"],
+        "back up": phases["back up"],
+        " dump database": spent("pg_dump") + spent("pg_dumpall"),
+        " copy objects again": spent("rclone"),
+        "recovery": recovered - struck,
+        **dict(zip((" strike", *PATH.values()), lasts, strict=True)),
+    }
     return Drilled(
-        stages={
-            "back up": phases["back up"],
-            " dump database": spent("pg_dump") + spent("pg_dumpall"),
-            " copy objects": spent("rclone"),
-            "recovery": recovered - struck,
-            **dict(zip((" strike", *PATH.values()), lasts, strict=True)),
-            "measured path": phases["back up"] + recovered - struck,
-        },
+        stages=stages | {"measured path": sum(stages[name] for name in MEASURED)},
         whole_run_ns=0,
+        between_ns=opened["back up"] - closed["copy objects"],
         pause_ns=struck - closed["back up"],
         dump_ns=spent("pg_dump"),
         verify_database_ns=checks["database"],
         verify_objects_ns=checks["objects"],
         phases=phases,
         peak_bytes=0,
-        commands=tuple(tuple(event["argv"]) for event in commands),
+        commands=tuple(tuple(event["argv"]) for event in measured),
     )
+
+
+def _require_one_drill(events: Sequence[Mapping[str, Any]]) -> None:
+    drills = [
+        (*(event["methods"][kind] for kind in ("database", "objects", "configuration")), event["disaster"])
+        for event in events
+        if event["kind"] == "drill.opened"
+    ]
+    if drills != [(*METHODS, DISASTER)]:
+        raise HarnessError(
+            "the drill's journal",
+            seen="; ".join(map(" × ".join, drills)) or "no drill",
+            remedy=f"the selection {SCENARIO} must give exactly the drill {' × '.join((*METHODS, DISASTER))}",
+        )

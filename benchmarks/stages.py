@@ -8,9 +8,10 @@ from typing import Final
 
 # Names that begin with a space are parts of the stage after them in time and before them in this list.
 STAGES: Final = (
+    "copy objects",
     "back up",
     " dump database",
-    " copy objects",
+    " copy objects again",
     "recovery",
     " strike",
     " restore configuration",
@@ -20,6 +21,7 @@ STAGES: Final = (
     " start and first transaction",
     "measured path",
 )
+MEASURED: Final = ("copy objects", "back up", "recovery")
 BUDGET: Final = 1.05
 VERIFY_DATABASE_BUDGET: Final = 0.5
 VERIFY_OBJECTS_BUDGET: Final = 1.0
@@ -27,22 +29,28 @@ VERIFY_OBJECTS_BUDGET: Final = 1.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bare:
-    """One run of the shell script, in nanoseconds: each stage of ``STAGES``, and rclone's own check of the objects."""
+    """One run of the shell script, in nanoseconds: each stage of ``STAGES``, and rclone's own check of the objects.
+
+    ``commands`` are the tools that it ran on the measured path, with their arguments.
+    """
 
     stages: Mapping[str, int]
     check_objects_ns: int
+    commands: tuple[tuple[str, ...], ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Drilled:
     """One run of the drill, in nanoseconds: each stage of ``STAGES``, and what the drill does beside them.
 
-    ``pause_ns`` lies between the end of the backup and the strike, off the measured path. ``peak_bytes`` is the
-    largest resident size of the drill's own process, without the servers and tools it started.
+    ``between_ns`` lies between the first copy of the objects and the rest of the backup, ``pause_ns`` between the end
+    of the backup and the strike, both off the measured path. ``peak_bytes`` is the largest resident size of the drill's
+    own process, without the servers and tools it started. ``commands`` are those that it ran on the measured path.
     """
 
     stages: Mapping[str, int]
     whole_run_ns: int
+    between_ns: int
     pause_ns: int
     dump_ns: int
     verify_database_ns: int

@@ -67,7 +67,8 @@ def render(value: Mapping[str, Any], *, title: str, small_peak: Sequence[int]) -
             "",
             f"the drill beside its measured path: {beside}",
             f"peak resident size of the drill's process: {memory}",
-            "The drill's side carries the ledger's writer and the prober, the bare script's side carries no load.",
+            "The drill's side carries the ledger's writer and the prober, the bare script's side carries no load: its",
+            "second copy of the objects finds nothing new.",
             "A ratio is that of the medians, marked ! where over its budget; beside it that of the least times.",
         ]
     )

@@ -1,7 +1,10 @@
-"""Every command that the README shows is one that is there: targets, modules, options, files, selections."""
+"""Every command that the README, or CI, shows is one that is there: targets, modules, options, files, selections."""
 
+import itertools
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +36,9 @@ def problem_with(words):
     program = program.removeprefix(".venv/bin/")
     if program in ("python", "python3") and arguments[:1] == ["-m"]:
         program, *arguments = arguments[1:]
-    known = {"make": make, "pytest": pytest_command, "reports": reports, "benchmarks": benchmarks, ".ci/run": file}
+    known = {"make": make, "pytest": pytest_command, "reports": reports, "drills": drills, "benchmarks": benchmarks}
+    if program.startswith(".ci/"):
+        return "" if os.access(ROOT / program, os.X_OK) else f"no program {program}"
     if program in known:
         return known[program](arguments)
     return "" if program in EVERYDAY else f"the test knows no command {program!r}"
@@ -53,9 +58,20 @@ def pytest_command(arguments):
     unknown = [word for word in options if not re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", shown)]
     if unknown:
         return f"pytest knows no option {unknown[0]}"
-    places = [word for word in arguments if re.fullmatch(r"(drills|checks|tests)(/\S*)?(::\S+)?", word)]
+    places = [word for word in arguments if re.fullmatch(r"(drills|checks|tests|examples)(/\S*)?(::\S+)?", word)]
     absent = [word for word in places if not (ROOT / word.split("::")[0]).exists()]
-    return f"nothing at {absent[0]}" if absent else ""
+    return f"nothing at {absent[0]}" if absent else selection(arguments)
+
+
+def selection(arguments):
+    """Why the drills that a command selects are none; empty where there are some, or where it selects nothing."""
+    selecting = {"-k", "-m", "--matrix"}
+    asked = [word for pair in itertools.pairwise(arguments) if pair[0] in selecting for word in pair]
+    if not asked:
+        return ""
+    argv = [sys.executable, "-m", "pytest", "drills", "--collect-only", "-q", "-p", "no:cacheprovider", *asked]
+    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+    return "" if ended.returncode == 0 else f"no drill is selected by {shlex.join(asked)}"
 
 
 def reports(arguments):
@@ -63,20 +79,25 @@ def reports(arguments):
     return "" if arguments and re.search(rf"\b{re.escape(arguments[0])}\b", shown) else f"reports knows no {arguments}"
 
 
+def drills(arguments):
+    if arguments[:1] != ["runbook"]:
+        return f"drills knows no {arguments}"
+    unknown = [
+        word for word in arguments if word.startswith("-") and word not in shown_by("drills", "runbook", "--help")
+    ]
+    return f"drills runbook knows no option {unknown[0]}" if unknown else ""
+
+
 def benchmarks(arguments):
     return "" if (ROOT / "benchmarks" / "__main__.py").is_file() else "there are no benchmarks"
-
-
-def file(arguments):
-    return "" if (ROOT / ".ci" / "run").is_file() else "no file .ci/run"
 
 
 SHOWN = {}
 
 
-def shown_by(module, option):
+def shown_by(module, *words):
     if module not in SHOWN:
-        asked = [sys.executable, "-m", module, option, *(["-p", "no:cacheprovider"] if module == "pytest" else [])]
+        asked = [sys.executable, "-m", module, *words, *(["-p", "no:cacheprovider"] if module == "pytest" else [])]
         SHOWN[module] = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return SHOWN[module]
 
@@ -108,6 +129,16 @@ def test_every_file_that_the_readme_links_to_is_there():
         ("make coffee", "no make target coffee"),
         ("CI=1 .venv/bin/python -m pytest drills -q --rto 4h", ""),
         ("pytest drills -k 'total_loss and pg_dump'", ""),
+        ("pytest drills -k total_lost", "no drill is selected by -k total_lost"),
+        ("pytest drills -m ransomware --matrix pairwise", ""),
+        ("make drill ARGS='-k table_droped'", "no drill is selected by -k table_droped"),
+        ("pytest drills --profile examples/commands.toml", ""),
+        ("pytest drills --profile examples/nobody.toml", "nothing at examples/nobody.toml"),
+        ("python -m drills runbook --profile acme.toml", ""),
+        ("python -m drills runbook --format pdf", "drills runbook knows no option --format"),
+        ("python -m drills rehearse", "drills knows no ['rehearse']"),
+        (".ci/install-optional", ""),
+        (".ci/deploy", "no program .ci/deploy"),
         ("pytest --rto=4h --no-such-option", "pytest knows no option --no-such-option"),
         ("pytest tests/nowhere.py", "nothing at tests/nowhere.py"),
         ("python -m reports verify reports/runs/<run-id>", ""),
@@ -124,3 +155,32 @@ def test_a_command_that_cannot_be_run_is_seen(line, problem):
 def test_only_shell_blocks_are_commands():
     text = "```toml\nnot = 1\n```\n```sh\n# a comment\n$ make \\\n  drill  # at once\n\nmake test\n```\nmake coffee\n"
     assert list(commands(text)) == [["make", "drill"], ["make", "test"]]
+
+
+def of_ci():
+    """The command lines of CI's script that are ours."""
+    lines = re.findall(r"^[^#\n]*?\bstep (.+)$", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
+    return [shlex.split(line.partition(";")[0]) for line in lines]
+
+
+@pytest.mark.parametrize("words", of_ci(), ids=" ".join)
+def test_a_command_of_ci_can_be_run(words):
+    assert problem_with(words) == ""
+
+
+def test_ci_drills_and_tests_what_the_readme_shows_first():
+    assert {"lint", "drill", "test"} <= {words[1] for words in of_ci() if words[0] == "make"}
+
+
+def test_without_package_sources_the_installer_names_what_is_missing_and_goes_on(tmp_path):
+    (tmp_path / ".ci").mkdir()
+    installer = shutil.copy(ROOT / ".ci" / "install-optional", tmp_path / ".ci")
+    for name in ("apt-get", "sudo", "python-without-an-index"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {name}: out of reach >&2\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": str(tmp_path / "python-without-an-index")}
+    ended = subprocess.run([installer, "no-such-package"], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "out of reach" in ended.stderr
+    for what in ("package no-such-package", "Barman in .cache/barman", "OpenStack Swift in .cache/swift"):
+        assert f"MISSING, and what needs it is not tested: {what}" in ended.stdout.splitlines()

@@ -1,19 +1,22 @@
 """What the comparison is made of: the script's stages, the drill's journal, the flags of both, the table."""
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks import bare, drilled
-from benchmarks.sameness import compression_of, flags_missing
+from benchmarks.sameness import compression_of, differences, read_commands
 from benchmarks.stages import STAGES, Bare, Round
 from benchmarks.table import figures, render
 from reports.records import HarnessError
 
 SECOND = 10**9
-PRINTED = """ dump database\t3
- copy objects\t2
+PRINTED = """copy objects\t5
+ dump database\t3
+ copy objects again\t2
  encrypt\t1
 back up\t6
 strike\t1
@@ -38,7 +41,16 @@ def command(tool, started, ended):
     return {"kind": "command", "argv": [f"/bin/{tool}", "--compress=zstd:1"], "started_ns": started, "ended_ns": ended}
 
 
+OPENED = {
+    "kind": "drill.opened",
+    "methods": {"database": "pg_dump", "objects": "rclone", "configuration": "age"},
+    "disaster": "total_loss",
+}
 JOURNAL = [
+    OPENED,
+    command("initdb", 0, 1),  # off the measured path
+    *phase("copy objects", 2, 6),
+    command("rclone", 3, 6),
     *phase("back up", 10, 40),
     command("pg_dump", 11, 21),
     command("pg_dumpall", 21, 23),
@@ -58,9 +70,9 @@ JOURNAL = [
 
 
 def test_the_scripts_lines_become_every_stage_of_the_comparison():
-    seen = bare.read_stages(PRINTED, elapsed_ns=20)
+    seen = bare.read_stages(PRINTED, elapsed_ns=21)
     assert set(STAGES) <= set(seen.stages)
-    assert seen.stages["measured path"] == 12
+    assert seen.stages["measured path"] == 17
     assert seen.check_objects_ns == 4
 
 
@@ -75,14 +87,86 @@ def test_the_journal_gives_every_stage_and_the_parts_of_recovery_add_up():
     assert seen.stages["recovery"] == 75
     assert sum(took for name, took in seen.stages.items() if name in (" strike", *drilled.PATH.values())) == 75
     assert seen.stages[" dump database"] == 12
-    assert seen.stages[" copy objects"] == 15
+    assert seen.stages[" copy objects again"] == 15
+    assert seen.stages["copy objects"] == 4
+    assert seen.stages["measured path"] == 4 + 30 + 75
+    assert (seen.between_ns, seen.pause_ns) == (4, 60)
     assert (seen.dump_ns, seen.verify_database_ns, seen.verify_objects_ns) == (10, 5, 7)
 
 
-def test_a_flag_that_only_the_drill_uses_is_named():
-    commands = [["unshare", "-U", "--", "/bin/initdb", "--pgdata=/a", "--data-checksums"], ["/bin/cp", "--archive"]]
-    assert flags_missing(commands, 'initdb --pgdata="$DATA"') == ["initdb --data-checksums"]
-    assert flags_missing(commands, 'initdb --pgdata="$DATA" --data-checksums') == []
+def test_only_the_commands_of_the_measured_path_are_held_against_the_scripts():
+    assert [Path(argv[0]).name for argv in drilled.read_times(JOURNAL).commands] == [
+        *("rclone", "pg_dump", "pg_dumpall", "rclone", "rclone")
+    ]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [event for event in JOURNAL if event is not OPENED],
+        [OPENED, *JOURNAL],
+        [OPENED | {"disaster": "ransomware"}, *JOURNAL[1:]],
+        [OPENED | {"methods": OPENED["methods"] | {"objects": "rclone_crypt"}}, *JOURNAL[1:]],
+    ],
+    ids=["no drill", "two drills", "another disaster", "another method"],
+)
+def test_a_journal_of_other_drills_is_refused(events):
+    with pytest.raises(HarnessError, match="exactly the drill pg_dump × rclone × age × total_loss"):
+        drilled.read_times(events)
+
+
+def test_the_selection_gives_exactly_one_drill(pytestconfig):
+    shown = subprocess.run(
+        [sys.executable, "-m", "pytest", "drills", "-m", drilled.SCENARIO, "--collect-only", "-q"],
+        cwd=pytestconfig.rootpath,
+        capture_output=True,
+        text=True,
+    ).stdout
+    found = [line for line in shown.splitlines() if "test_restore_drill[" in line]
+    assert [line.partition("[")[2] for line in found] == ["single-node-pg_dump-rclone-total_loss]"]
+
+
+DRILLED = [
+    ("unshare", "-U", "--", "/bin/initdb", "--pgdata=/a", "--data-checksums"),
+    ("/bin/pg_dump", "--snapshot=1-2", "--jobs=2", "--file=/a/dump"),
+    ("/bin/rclone", "copy", "store:a", "/a", "--no-check-dest", "--config="),
+    ("/bin/rclone", "copy", "store:a", "/a", "--config="),
+    ("/bin/pg_config", "--configure"),
+]
+RAN = [
+    ("/bin/initdb", "--data-checksums", "--pgdata=/b"),
+    ("/bin/rclone", "copy", "store:b", "/b", "--no-check-dest", "--config="),
+    ("/bin/pg_dump", "--file=/b/dump", "--jobs=2"),
+    ("/bin/rclone", "copy", "store:b", "/b", "--config="),
+]
+
+
+def test_the_same_commands_on_other_places_are_the_same():
+    assert differences(DRILLED, RAN) == []
+
+
+def test_a_command_that_one_side_leaves_out_is_named():
+    assert differences(DRILLED, RAN[:-1]) == ["only the drill: rclone --config="]
+    assert differences(DRILLED[1:], RAN) == ["only the script: initdb --data-checksums --pgdata"]
+
+
+def test_a_flag_that_differs_is_named_with_both_its_commands():
+    other = [*RAN[:-1], ("/bin/rclone", "copy", "store:b", "/b", "--no-check-dest", "--config=")]
+    assert differences(DRILLED, other) == [
+        "only the drill: rclone --config=",
+        "only the script: rclone --config= --no-check-dest",
+    ]
+    assert differences([("pg_restore", "--jobs=2")], [("pg_restore", "--jobs=4")]) == [
+        "only the drill: pg_restore --jobs=2",
+        "only the script: pg_restore --jobs=4",
+    ]
+
+
+def test_the_scripts_commands_are_read_word_by_word():
+    assert read_commands("/bin/initdb\t--pgdata=/a b\t\n/bin/psql\t--quiet\t\n") == (
+        ("/bin/initdb", "--pgdata=/a b"),
+        ("/bin/psql", "--quiet"),
+    )
 
 
 def test_the_dump_is_compressed_as_the_drill_did():
@@ -93,7 +177,8 @@ def test_the_ratio_is_that_of_the_medians_and_over_budget_it_is_marked():
     def a_round(ours, others):
         one = dataclasses.replace(drilled.read_times(JOURNAL), stages=dict.fromkeys(STAGES, ours * SECOND))
         one = dataclasses.replace(one, phases=dict.fromkeys(("fingerprint", "verify", "controls"), 1))
-        return Round(drilled=one, bare=Bare(stages=dict.fromkeys(STAGES, others * SECOND), check_objects_ns=7))
+        took = dict.fromkeys(STAGES, others * SECOND)
+        return Round(drilled=one, bare=Bare(stages=took, check_objects_ns=7, commands=()))
 
     value = figures([a_round(2, 1), a_round(3, 2), a_round(9, 1)])
     assert value["stages"]["back up"]["ratio"] == 3

@@ -87,12 +87,19 @@ def test_a_keyword_that_selects_nothing_ends_with_pytests_own_code(suite, more):
     assert "Traceback" not in output
 
 
-def test_an_unknown_marker_selects_nothing_and_an_unknown_matrix_is_refused_with_those_there_are(suite):
-    assert suite.run("-k", "", "-m", "no_such_marker")[0] == 5
+def test_an_unknown_matrix_is_refused_with_those_there_are(suite):
     exit_code, output = suite.run("--matrix", "everything")
     assert exit_code == 4
     assert "argument --matrix: invalid choice: 'everything'" in output
     assert all(name in output for name in ("sample", "pairwise", "full"))
+    assert "Traceback" not in output
+    assert suite.left() == []
+
+
+def test_a_misspelt_marker_is_refused_and_leaves_nothing(suite):
+    exit_code, output = suite.run("-k", "", "-m", "ransomwear")
+    assert exit_code == 4
+    assert "Unknown marker(s) in '-m' expression: ransomwear" in output
     assert "Traceback" not in output
 
 
