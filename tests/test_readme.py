@@ -64,7 +64,7 @@ def pytest_command(arguments):
 
 
 def selection(arguments):
-    """Why the drills that a command selects are none; empty where there are some, or where it selects nothing."""
+    """Why a command with a selection drills nothing; empty where it drills something, or selects nothing."""
     selecting = {"-k", "-m", "--matrix"}
     asked = [word for pair in itertools.pairwise(arguments) if pair[0] in selecting for word in pair]
     if not asked:

@@ -17,7 +17,7 @@ import pyrage
 import pytest
 
 from drills import registry
-from drills.contract import Archives, Basis, Job, Means, NeedsMeans, TakesLong, Target
+from drills.contract import Archives, Basis, Job, Means, NeedsMeans, Target
 from fixtures.network import free_ports
 from fixtures.postgres_tools import find_postgres, find_unprivileged
 from fixtures.processes import RUN_VARIABLE, Processes
@@ -161,13 +161,7 @@ def back_up(method, server, target, job):
     return until
 
 
-SLOW = [name for name, method in METHODS.items() if isinstance(method, TakesLong)]
-
-
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in sorted(METHODS)],
-)
+@pytest.fixture(scope="module", params=sorted(METHODS))
 def drilled(request, tmp_path_factory):
     method = METHODS[request.param]
     directory = tmp_path_factory.mktemp(request.param)
