@@ -84,6 +84,25 @@ def take_inventory(
         ) from problem
 
 
+def list_objects(store: minio.Minio, bucket: str, path: Path) -> Inventory:
+    """The inventory of a bucket as its listing tells it: the store's ETag stands in the digest's place.
+
+    Raises:
+        HarnessError: the store refused or did not answer.
+    """
+    try:
+        # No key holds a NUL: sorted with its ETag and size behind it, a key stays in its place.
+        told = (f"{item.object_name}\0{item.etag}\0{item.size}" for item in store.list_objects(bucket, recursive=True))
+        lines = (line.split("\0") for line in sorted_keys(told, scratch=path.parent))
+        return write_inventory(path, (ObjectEntry(key=key, size=int(size), sha256=etag) for key, etag, size in lines))
+    except _STORE_ERRORS as problem:
+        raise HarnessError(
+            f"listing bucket {bucket}",
+            seen=f"{type(problem).__name__}: {str(problem)[:500]}",
+            remedy="see whether the store answers, and its log",
+        ) from problem
+
+
 def inventory_of_directory(root: Path, path: Path, *, workers: int) -> Inventory:
     """The inventory of a copy in a directory: keys are paths below ``root`` with slashes. Links are not followed.
 

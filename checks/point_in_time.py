@@ -33,7 +33,9 @@ def write_mark(connection: psycopg.Connection[Any], mark: str, side: Side) -> No
         connection.execute(f"INSERT INTO {TABLE} (id, side) VALUES (%s, %s)".encode(), (mark, side))
 
 
-def assert_marks(connection: psycopg.Connection[Any], mark: str, *, written: Collection[Side] = SIDES) -> list[Finding]:
+def assert_marks(
+    connection: psycopg.Connection[Any], mark: str, *, written: Collection[Side] = SIDES, stops: bool = True
+) -> list[Finding]:
     """Hold a restored database against the marks written around its recovery target.
 
     Args:
@@ -41,6 +43,7 @@ def assert_marks(connection: psycopg.Connection[Any], mark: str, *, written: Col
         mark: the id of the two.
         written: those of them whose write the source acknowledged. A side that was not written asserts nothing: that
             is PITR-UNASSERTED.
+        stops: whether recovery had to stop between the two; otherwise it had to go on, and both must be there.
 
     Raises:
         HarnessError: the database cannot be read.
@@ -63,7 +66,10 @@ def assert_marks(connection: psycopg.Connection[Any], mark: str, *, written: Col
     findings = []
     if "before" not in found:
         findings.append(Finding(code="PITR-TARGET-UNREACHED", seen="the write before the target is absent", where=mark))
-    if "after" in found:
+    if "after" not in found and not stops:
+        seen = "the write after the instant is absent, and recovery was to go on to the end of the log"
+        findings.append(Finding(code="PITR-TARGET-UNREACHED", seen=seen, where=mark))
+    if "after" in found and stops:
         seen = f"the write after the target, made {found['after']} UTC, is present"
         findings.append(Finding(code="PITR-TARGET-OVERSHOT", seen=seen, where=mark))
     return findings

@@ -112,6 +112,9 @@ class Archives(Protocol):
     def settings(self, job: Job) -> Mapping[str, str]:
         """The server settings that it needs; the server is started with them."""
 
+    def streams(self, wanted: bool) -> bool:
+        """Whether no commit is acknowledged that is not in the archive, where the profile wants that."""
+
     def start_archiving(self, source: Database, job: Job) -> None:
         """Begin, once the server runs; a process that receives the log is started here."""
 

@@ -44,12 +44,13 @@ class Plan:
         }
 
 
-def plan(database: DatabaseMethod, objects: ObjectMethod, disaster: Disaster) -> Plan:
+def plan(database: DatabaseMethod, objects: ObjectMethod, disaster: Disaster, *, streams: bool = True) -> Plan:
     """What to restore.
 
     Both stores must come back to one instant. A bucket restored from a copy is as of the copy, so the database goes to
     the same backup set's instant, whatever its log could give. Where the bucket survived, the database goes as far as
-    it can; if that is a past instant, objects that users have deleted since are put back, for its rows refer to them.
+    it can; if that is a past instant, as it is where the archive does not stream, objects that users have deleted since
+    are put back, for its rows refer to them.
     """
     in_bucket = isinstance(objects, KeepsInBucket)
     copied_back = disaster.objects in ("gone", "overwritten") and not in_bucket
@@ -60,7 +61,7 @@ def plan(database: DatabaseMethod, objects: ObjectMethod, disaster: Disaster) ->
             instant = "latest" if disaster.database == "gone" else "strike"
     if copied_back:
         return Plan(database=instant, objects="rebuild", configuration=disaster.configuration)
-    refill = disaster.objects or instant in ("backup", "strike")
+    refill = disaster.objects or instant in ("backup", "strike") or (instant == "latest" and not streams)
     return Plan(database=instant, objects="refill" if refill else "keep", configuration=disaster.configuration)
 
 

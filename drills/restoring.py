@@ -5,12 +5,14 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import psycopg
 import pyrage
 
 from checks.backup_set import judge_set
+from checks.objects import list_objects
 from checks.target import prerequisites
 from drills.checked import checked
 from drills.contract import KeepsInBucket, KillsRestore, SpoilsBackup, Target, TriesWrongKey
@@ -169,6 +171,18 @@ def _begun(site: Site) -> bool:
         )
         return connection.execute(count).fetchone() != (0,)
     return False
+
+
+def list_spared(site: Site) -> Path | None:
+    """What is in the bucket before what it lacks is put back; none where that may rightly change.
+
+    A method that keeps in the bucket covers what was written over.
+    """
+    scenario, store = site.scenario, site.deployment.objects
+    covers = isinstance(scenario.objects, KeepsInBucket) and scenario.disaster.objects == "overwritten"
+    if site.plan.objects != "refill" or covers:
+        return None
+    return list_objects(store.client(), store.bucket, site.directory / "objects-spared.jsonl").path
 
 
 def restore_objects(site: Site, made: Made, target: Target | None) -> None:

@@ -58,6 +58,11 @@ class Site:
         method = self.scenario.database
         return method if isinstance(method, Archives) else None
 
+    @property
+    def streams(self) -> bool:
+        """Whether the log's archive holds every commit that was acknowledged."""
+        return self.archives is not None and self.archives.streams(self.profile.stream_wal)
+
     def backup_set(self, number: int) -> BackupSet:
         """The place of the drill's first, second … backup set."""
         name = f"{self.tag}-{number}"
@@ -111,9 +116,11 @@ def open_site(
         relative=Path(record.relative(path)),
         tag=tag,
     )
+    method = scenario.database
+    streams = isinstance(method, Archives) and method.streams(profile.stream_wal)
     return Site(
         scenario=scenario,
-        plan=plan(scenario.database, scenario.objects, scenario.disaster),
+        plan=plan(scenario.database, scenario.objects, scenario.disaster, streams=streams),
         deployment=deployment,
         profile=profile,
         record=record,

@@ -15,8 +15,8 @@ import psycopg
 from checks.configuration import check_sealed, compare_configuration, digest_configuration
 from checks.database import compare, fingerprint, sequences_behind_columns, tables_that_changed
 from checks.inventories import ObjectEntry, read_inventory
-from checks.live import with_those_they_change
-from checks.objects import compare_inventories, take_inventory
+from checks.live import rows_lost, with_those_they_change
+from checks.objects import compare_inventories, list_objects, take_inventory
 from checks.point_in_time import assert_marks
 from checks.quiet import archiving_settings, compare_jobs, read_job_effects, read_jobs
 from checks.reach import reach_of_application
@@ -43,13 +43,15 @@ class Outcome:
     """What a restore has led to, and what it is held against.
 
     ``made`` is the backup set that was restored. ``instant`` is the one that the database must equal; where it came
-    back to one that nobody read, all of it but the tables that went on changing until ``last_read``. ``restored``
-    holds the restored database as it was before any client was let in; ``own`` is what the suite wrote itself.
+    back to one that nobody read, all of it but the tables that went on changing until ``last_read``. ``spared`` lists
+    the bucket that the disaster spared, as it was before what it lacked was put back. ``restored`` holds the restored
+    database as it was before any client was let in; ``own`` is what the suite wrote itself.
     """
 
     made: Made
     instant: Instant
     last_read: Instant | None
+    spared: Path | None
     restored: HeldSnapshot
     own: OwnWrites
     key: bytes = dataclasses.field(repr=False)
@@ -72,6 +74,7 @@ def verify(site: Site, outcome: Outcome) -> Compared:
     compared = Compared(expected_objects=path, observed_objects=path)
     _verify_database(site, outcome)
     _verify_objects(site, outcome, compared)
+    _verify_spared(site, outcome)
     _verify_references(site, outcome, compared)
     _verify_configuration(site, outcome)
     _verify_quiet(site, outcome)
@@ -97,9 +100,16 @@ def _verify_database(site: Site, outcome: Outcome) -> None:
             live=live,
             unlogged_emptied=bool(physical),
         )
+        if live:
+            # One may have been under way when the instant was read.
+            deletions = len(site.load.deletions(since=outcome.instant.at_ns)) + 1
+            check.findings += rows_lost(
+                outcome.restored.connection, expected.tables, observed.tables, live, deletions=deletions
+            )
+        compared = {name: table for name, table in observed.tables.items() if name not in live}
         check.looked_at = {
-            "tables": len(observed.tables),
-            "rows": sum(table.rows for table in observed.tables.values()),
+            "tables": len(compared),
+            "rows": sum(table.rows for table in compared.values()),
             "catalogue objects": sum(len(objects) for objects in observed.catalogue.values()),
             "sequences": len(observed.sequences),
         }
@@ -113,9 +123,11 @@ def _verify_database(site: Site, outcome: Outcome) -> None:
         with reading(connect, snapshot=outcome.restored.name) as connection:
             check.findings = sequences_behind_columns(connection, outcome.restored.sequences)
         check.looked_at = {"sequences": len(outcome.restored.sequences)}
-    if outcome.instant.mark and site.plan.database in ("backup", "strike"):
+    if outcome.instant.mark and site.plan.database:
         with checked(site.journal, site.id, "point in time") as check:
-            check.findings = assert_marks(outcome.restored.connection, outcome.instant.mark)
+            check.findings = assert_marks(
+                outcome.restored.connection, outcome.instant.mark, stops=site.plan.database != "latest"
+            )
             check.looked_at = {"writes around the target": 2}
 
 
@@ -147,6 +159,19 @@ def _verify_objects(site: Site, outcome: Outcome, compared: Compared) -> None:
         if site.plan.objects == "keep":
             survived = "the disaster spared the bucket, and users went on with it: its references are verified instead"
             check.not_tested.append({"what": "objects against the backup set", "reason": survived})
+
+
+def _verify_spared(site: Site, outcome: Outcome) -> None:
+    """Whether the restore left alone what the disaster had."""
+    if outcome.spared is None:
+        return
+    store = site.deployment.objects
+    with checked(site.journal, site.id, "objects that were spared") as check:
+        now = list_objects(store.client(), store.bucket, site.directory / "objects-spared-now.jsonl")
+        check.findings = compare_inventories(
+            outcome.spared, now.path, explained=lambda key: True, removed=_removed_since(site, outcome)
+        )
+        check.looked_at = {"objects": sum(1 for _ in read_inventory(outcome.spared)), "listings": 2}
 
 
 def _verify_references(site: Site, outcome: Outcome, compared: Compared) -> None:
@@ -220,9 +245,11 @@ def _verify_quiet(site: Site, outcome: Outcome) -> None:
         check.findings = compare_jobs(before, after, effects)
         pending = sum(job.state == "pending" for job in before.values())
         check.looked_at = {"jobs": len(before), "in flight": pending}
+    if not site.plan.database:
+        return
     with checked(site.journal, site.id, "archiving of the restored server") as check:
         with deployment.database.connect() as connection:
-            check.findings = archiving_settings(connection) if site.plan.database else []
+            check.findings = archiving_settings(connection)
         check.looked_at = {"servers": 1}
 
 
@@ -271,15 +298,23 @@ def _count_references(connection: psycopg.Connection[Any], query: str, key: str)
 def _removed_since(site: Site, outcome: Outcome) -> Callable[[str], bool]:
     """Says of a key that is not there whether a client deleted it after the restore: a row referred to it until then.
 
-    Where the database survived the disaster, users went on deleting before it, too.
+    Where the database survived the disaster, users went on deleting before it, too: no more than the ledger says.
+    The ledger's own objects have no row, and nobody deletes them.
     """
     query = site.deployment.references_query
+    # One may have been under way when the backup began.
+    deleted = 1 + len(site.load.deletions(since=outcome.made.began_ns))
+    before = itertools.repeat(None, 0 if site.plan.database else PER_UPLOAD * deleted)
 
     def removed(key: str) -> bool:
+        if key.startswith(outcome.own.prefix):
+            return False
         with site.deployment.database.connect() as connection:
             if _count_references(connection, query, key):
                 return False
-        return not site.plan.database or _count_references(outcome.restored.connection, query, key) > 0
+        if _count_references(outcome.restored.connection, query, key):
+            return True
+        return next(before, "none left") is None
 
     return removed
 

@@ -4,7 +4,7 @@ import pytest
 
 from checks.contents import LARGE_OBJECTS
 from checks.database import compare, fingerprint, tables_that_changed
-from checks.live import with_those_they_change
+from checks.live import rows_lost, with_those_they_change
 
 KEY = b"a key for tests"
 
@@ -89,3 +89,23 @@ def test_tables_that_change_with_others_by_foreign_key_are_live_too(database, co
     found = with_those_they_change(connection, {"public.busy", LARGE_OBJECTS})
     assert found == {"public.busy", LARGE_OBJECTS, "public.follows", "public.follows_it"}
     assert with_those_they_change(connection, set()) == set()
+
+
+def lost(database, connection, before, *, deletions):
+    live = {"public.busy", "public.follows"}
+    return codes(rows_lost(connection, before.tables, taken(database).tables, live, deletions=deletions))
+
+
+def test_rows_of_live_tables_that_no_deletion_explains_are_lost(database, connection):
+    connection.execute(
+        "ALTER TABLE busy ADD PRIMARY KEY (id); INSERT INTO busy SELECT FROM generate_series(1, 9);"
+        "CREATE TABLE follows AS SELECT b.id AS busy FROM busy b, generate_series(1, 3);"
+        "ALTER TABLE follows ADD FOREIGN KEY (busy) REFERENCES busy ON DELETE CASCADE"
+    )
+    before = taken(database)
+    assert lost(database, connection, before, deletions=0) == []
+    connection.execute("DELETE FROM busy WHERE id IN (2, 3)")
+    assert lost(database, connection, before, deletions=2) == []
+    assert lost(database, connection, before, deletions=1) == ["ROWS-LOST"]
+    connection.execute("DELETE FROM follows")
+    assert lost(database, connection, before, deletions=2) == ["ROWS-LOST"]

@@ -10,7 +10,13 @@ import pytest
 
 from checks import inventories
 from checks.inventories import ObjectEntry, read_inventory, sorted_keys, write_inventory
-from checks.objects import DESCRIPTIONS, compare_inventories, inventory_of_directory, take_inventory
+from checks.objects import (
+    DESCRIPTIONS,
+    compare_inventories,
+    inventory_of_directory,
+    list_objects,
+    take_inventory,
+)
 from reports.records import HarnessError
 
 NAMES = ["a-b", "a/bb", "a b.txt", "é/ü.pdf", "zz", "10", "9", "a/b/c", "日本.txt", "plus+percent%20"]
@@ -162,3 +168,15 @@ def test_an_object_that_a_client_removed_is_not_lost(tmp_path):
     after = write_inventory(tmp_path / "after", entries[:1]).path
     assert codes(before, after) == [("OBJECT-LOST", 2)]
     assert codes(before, after, removed=lambda key: key == "removed") == [("OBJECT-LOST", 1)]
+
+
+def test_a_listing_tells_what_was_written_over_removed_or_added(bucket, tmp_path):
+    client, _ = bucket
+    fill(client)
+    before = list_objects(client, "documents", tmp_path / "before")
+    assert (before.count, codes(before.path, before.path)) == (len(NAMES), [])
+    put(client, NAMES[0], NAMES[0].encode()[::-1] * 1000)
+    client.remove_object("documents", NAMES[1])
+    put(client, "new", b"new")
+    after = list_objects(client, "documents", tmp_path / "after")
+    assert codes(before.path, after.path) == [("OBJECT-LOST", 1), ("OBJECT-ALTERED", 1), ("OBJECT-UNEXPECTED", 1)]

@@ -137,3 +137,10 @@ def test_commits_without_a_pause_end_in_an_error_that_names_the_writer(database)
             hold_snapshot_at_mark(database, "target", tries=3),
         ):
             pass
+
+
+def test_recovery_that_had_to_go_on_to_the_end_has_both_marks(marks):
+    write_mark(marks, "target", "before")
+    assert codes(assert_marks(marks, "target", stops=False)) == ["PITR-TARGET-UNREACHED"]
+    write_mark(marks, "target", "after")
+    assert codes(assert_marks(marks, "target", stops=False)) == []

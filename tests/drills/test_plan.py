@@ -22,6 +22,11 @@ def test_a_log_brings_a_dead_server_as_far_as_it_goes_and_the_bucket_is_left_alo
     assert (todo.database, todo.objects, todo.configuration) == ("latest", "keep", False)
 
 
+def test_where_the_log_lags_behind_objects_deleted_since_its_end_are_put_back():
+    todo = plan(LOG, COPY, DISASTERS["data_directory_wiped"], streams=False)
+    assert (todo.database, todo.objects) == ("latest", "refill")
+
+
 def test_a_log_brings_a_wrong_database_to_the_instant_before_and_objects_deleted_since_back():
     todo = plan(LOG, COPY, DISASTERS["wrong_update"])
     assert (todo.database, todo.objects) == ("strike", "refill")

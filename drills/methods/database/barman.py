@@ -104,6 +104,10 @@ class Barman:
         # A segment that is not full is archived after a minute all the same: that bounds what a quiet server can lose.
         return {"wal_level": "replica", "archive_mode": "on", "archive_command": "", "archive_timeout": "60s"}
 
+    def streams(self, wanted: bool) -> bool:
+        """Where that is wanted."""
+        return wanted
+
     def start_archiving(self, source: Database, job: Job) -> None:
         """Start Barman's receiver and have commits wait for it, or have the server copy whole segments to Barman.
 

@@ -30,6 +30,10 @@ class BasebackupWal:
         """What the server needs in order to archive."""
         return wal.archive_settings(job.archive, stream=job.stream_wal, own=job.own)
 
+    def streams(self, wanted: bool) -> bool:
+        """Where that is wanted."""
+        return wanted
+
     def start_archiving(self, source: Database, job: Job) -> None:
         """Start the receiver, where the log is streamed."""
         wal.start_archiving(job.processes, source, job.archive, stream=job.stream_wal, seconds=job.seconds)

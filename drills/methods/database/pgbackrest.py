@@ -96,6 +96,10 @@ class PgBackRest:
         # A segment that is not full is archived after a minute all the same: that bounds what a quiet server can lose.
         return {"wal_level": "replica", "archive_mode": "on", "archive_command": "", "archive_timeout": "60s"}
 
+    def streams(self, wanted: bool) -> bool:  # noqa: ARG002 - the contract's
+        """It cannot: whole segments are archived."""
+        return False
+
     def start_archiving(self, source: Database, job: Job) -> None:
         """Make the repository and have the server push into it."""
         repository, lock, spool = _repository(job.archive), job.archive / "lock", job.archive / "spool"
