@@ -9,7 +9,7 @@ drill: $(READY)
 	$(BIN)/python -m pytest drills $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest tests -n 2 $(ARGS)
+	$(BIN)/python -m pytest tests -n 2 --dist worksteal $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
