@@ -10,7 +10,7 @@ from reports.records import UsageProblem, format_duration
 
 # What each step is, beside the commands that the journal holds: the suite does this part in its own process.
 STEPS: Final = {
-    "detect": "Notice it.",
+    "detect": "A probe of the drill noticed. In operation: the health endpoints, or whoever reports it.",
     "shut out": "Stop the services, close every server that still lives to the application's role and keys, and take"
     " away what will be rebuilt.",
     "provision": "Provide empty servers for what is gone, on the old addresses and closed to clients. Hold the backup"
@@ -24,17 +24,41 @@ STEPS: Final = {
 # What a method does in the suite's own process, as the command that does the same.
 BY_HAND: Final = {
     ("configuration", "age"): (
-        "age --decrypt --identity '<identity file>' '<configuration backup>/configuration/environment.json.age'"
+        "umask 077\n"
+        "age --decrypt --identity '<identity file>' --output '<scratch>/environment.json'"
+        " '<configuration backup>/configuration/environment.json.age'"
     ),
     ("database", "pg_dump"): (
-        "# the roles, for psql to read; take out the line that creates the superuser, who is there already\n"
-        "age --decrypt --identity '<identity file>' '<backup set>/database/roles.sql.age' > roles.sql"
+        "pg_ctl --pgdata='<data directory>' --wait start\n"
+        "# The roles, for psql to read, without the superuser, who is there already; remove the file afterwards.\n"
+        "umask 077\n"
+        "age --decrypt --identity '<identity file>' '<backup set>/database/roles.sql.age'"
+        " | grep --invert-match --line-regexp 'CREATE ROLE postgres;' > '<scratch>/roles.sql'"
     ),
 }
+# What has to be done after a restore of the server's files, by the method's log.
+_RECOVER: Final = (
+    "# To be added to postgresql.auto.conf in <data directory>; the target is left out to go as far as the log does:\n"
+    '#   restore_command = \'cp "<archive>/wal/%f" "%p" || cp "<archive>/wal/%f.partial" "%p"\'\n'
+    "#   recovery_target_time = '…'   or recovery_target_name, or recovery_target_lsn\n"
+    "#   recovery_target_action = promote\n"
+    "#   archive_mode = off, archive_library = '', synchronous_standby_names = ''   (the old archive stays as it is)\n"
+    "touch '<data directory>/recovery.signal'\n"
+    "pg_ctl --pgdata='<data directory>' --wait start"
+)
+_START: Final = "pg_ctl --pgdata='<data directory>' --wait start   # the tool has written the recovery's settings"
+AFTERWARDS: Final = {
+    "basebackup_wal": _RECOVER,
+    "basebackup_incremental": _RECOVER,
+    "barman": _START,
+    "pgbackrest": _START,
+}
 HOW_TO_READ: Final = (
-    "The commands ran in it, in this order, unless they are marked as done by hand. Programs are shown without their"
-    " directory. In angle brackets stands what is another one each time; `[redacted]` was a secret. Variables are"
-    " named; their values are not kept."
+    "This is the record of drills, not a complete procedure. The commands ran in it, in this order, unless they are"
+    " marked as done by hand; servers that the suite started and stopped, access rules and buckets that it made in its"
+    " own process, have none. `--no-sync` is the drill's: leave it out in operation. Programs are shown without their"
+    " directory. In angle brackets stand places; ports and names of backup sets are that run's. `[redacted]` was a"
+    " secret. Variables are named; their values are not kept."
 )
 LONGEST_REASON: Final = 200
 PREFERRED: Final = "total_loss"
@@ -69,6 +93,8 @@ def _blocks(run: FinishedRun) -> Iterator[str]:
     opened = run.events[0]
     yield f"# Restoring the deployment of profile {opened['profile']['name']}"
     yield f"Measured in run `{opened['run_id']}`, {opened['utc'][:19].replace('T', ' ')} UTC. {HOW_TO_READ}"
+    disasters = ", ".join(dict.fromkeys(drill.opened["disaster"] for drill in drills))
+    yield f"It covers what that run drilled: {disasters}. A run of a selection is followed by a runbook of it only."
     for drill in procedures:
         yield from _procedure(drill)
     yield from _what_was_restored(drills)
@@ -145,6 +171,9 @@ def _step(step: Step, methods: Mapping[str, str]) -> Iterator[str]:
         variables = f"; variables {', '.join(command.variables)}" if command.variables else ""
         yield f"Took {format_duration(command.took_ns)}, exit {command.exit}{variables}:"
         yield _fenced(command.line)
+    if step.name == "restore database" and methods["database"] in AFTERWARDS:
+        yield "By hand afterwards:"
+        yield _fenced(AFTERWARDS[methods["database"]])
 
 
 def _fenced(line: str) -> str:
