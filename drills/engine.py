@@ -16,7 +16,7 @@ from checks.snapshot import HeldSnapshot, hold_snapshot
 from drills import ledger, restoring, verification, watching
 from drills.backing_up import hold_instant, make_set, read_instant
 from drills.checked import checked
-from drills.contract import SpoilsBackup, Target
+from drills.contract import Archives, SpoilsBackup, Target
 from drills.controls.bench import Bench
 from drills.controls.prove import prove
 from drills.made import Instant, Made
@@ -105,7 +105,7 @@ class Drill:
     # The chain.
 
     def spin_up(self) -> None:
-        """From nothing to a running, empty deployment, with the log's archive begun where the method keeps one."""
+        """From nothing to a running, empty deployment."""
         with self._phase("spin up"):
             site, archives = self.site, self.site.archives
             site.archive.mkdir(mode=0o700)
@@ -114,18 +114,18 @@ class Drill:
             self._load.launch()
             self.deployment.spin_up(archives.settings(job) if archives else {})
             ledger.prepare(self.deployment)
-            self._seeded = self._start_archiving if archives else lambda: None
 
     def seed(self) -> None:
-        """Fill the deployment with reference data."""
+        """Fill the deployment with reference data, and begin the log's archive where the method keeps one."""
         with self._phase("seed") as seen:
             seen["made"] = dict(self.deployment.seed(self.progress))
-            self._seeded()
+            if self.site.archives:
+                self._start_archiving(self.site.archives)
 
-    def _start_archiving(self) -> None:
-        assert self.site.archives is not None
+    def _start_archiving(self, archives: Archives) -> None:
+        """Begin the log's archive, on a server that will not be restarted; note what was started for it."""
         before = len(self.deployment.processes.services)
-        self.site.archives.start_archiving(self.deployment.database, self.site.job(self.profile.backup_limit_ns))
+        archives.start_archiving(self.deployment.database, self.site.job(self.profile.backup_limit_ns))
         self._receivers = self.deployment.processes.services[before:]
 
     def start_load(self) -> None:
@@ -277,7 +277,7 @@ class Drill:
             self.deployment.await_quiet(seconds=30)
             self._load.observe()
             self._outcome = self._outcome_of(self._restored)
-            self._compared = verification.verify(self.site, self._outcome)
+            self._bucket = verification.verify(self.site, self._outcome)
             with checked(self.journal, self.id, "what the tools said") as check:
                 for finished in self._said:
                     check.findings += lies(finished.errors, Path(finished.argv[0]).name)
@@ -317,7 +317,7 @@ class Drill:
                 Bench(
                     site=self.site,
                     outcome=self._outcome,
-                    compared=self._compared,
+                    bucket=self._bucket,
                     struck_ns=self._struck_ns,
                     observed=self._load.observed,
                     account=functools.partial(self.record.findings_if_observed, self.id),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Final
 
 # An upload makes one object, and Job another.
-PER_UPLOAD = 2
+PER_UPLOAD: Final = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -116,8 +116,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         record.journal.write("not_tested", what=f"{part[0]} method {part[1]}", reason=reason)
     scenarios_kept = [each for each in map(_scenario, able) if each.id in chosen]
     config.stash[SEVERAL] = len(scenarios_kept) > 1
-    # One proof of the controls that depend on neither method nor disaster is enough: best where both stores come back.
-    # With a method that can restore beside, if there is one: then a cut backup is restored, too.
+    # One proof of the controls that depend on neither method nor disaster is enough: with a method that can restore
+    # beside, if there is one, so that a cut backup is restored, too; and best where both stores come back.
     scenarios_kept.sort(key=lambda each: (not isinstance(each.database, RestoresBeside), not _restores_both(each)))
     config.stash[PROVER] = next((each.id for each in scenarios_kept), "")
     dropped = [item for item in drills if item not in kept]

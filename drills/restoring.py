@@ -26,11 +26,20 @@ READ_BEFORE: Final = frozenset({"database", "configuration"})
 HALF_WAY: Final = "restore killed half-way"
 
 
-def check_set(site: Site, made: Made, *, name: str, expected: bool = False) -> bool:
-    """Whether a backup set is the one that was made, whole, of this deployment and young enough."""
-    with checked(site.journal, site.id, name, expected=expected) as check:
-        check.looked_at = {"files": count_files(made.backup)}
-        check.findings = check_manifest(made.backup, contents_of=READ_BEFORE) + judge_set(
+def check_set(site: Site, made: Made, *, suffix: str = "", spoiled: bool = False) -> bool:
+    """Whether a backup set is whole. That it is the one that was made, of this deployment and young enough, must hold.
+
+    Args:
+        suffix: of the checks' names, where it is not the newest set.
+        spoiled: the disaster damaged files of it, and that must be seen.
+
+    Raises:
+        Failure: it is not, and nobody spoiled it.
+        HarnessError: it could not be checked.
+    """
+    with checked(site.journal, site.id, f"backup set{suffix}") as check:
+        check.looked_at = {"manifests": 1}
+        check.findings = judge_set(
             made.backup,
             manifest_sha256=made.manifest_sha256,
             deployment=site.deployment.name,
@@ -42,7 +51,11 @@ def check_set(site: Site, made: Made, *, name: str, expected: bool = False) -> b
             # A copy that lies in a store or in the bucket itself leaves no more than a note in the set.
             components=COMPONENTS if site.scenario.objects.plain else ("database", "configuration"),
         )
-    if check.error or (check.findings and not expected):
+    check.require()
+    with checked(site.journal, site.id, f"backup artefacts{suffix}", expected=spoiled) as check:
+        check.looked_at = {"files": count_files(made.backup)}
+        check.findings = check_manifest(made.backup, contents_of=READ_BEFORE)
+    if check.error or not spoiled:
         check.require()
     return not check.findings
 
@@ -55,11 +68,10 @@ def choose_set(site: Site, made: Sequence[Made]) -> Made:
     """
     *before, newest = made
     spoiled = isinstance(site.scenario.disaster, SpoilsBackup)
-    usable = check_set(site, newest, name="backup artefacts", expected=spoiled)
     chosen = newest
-    if spoiled and not usable:
+    if not check_set(site, newest, spoiled=spoiled):
         chosen = before[-1]
-        check_set(site, chosen, name="artefacts of the backup before")
+        check_set(site, chosen, suffix=" before")
     site.journal.write(
         "backup.chosen",
         drill=site.id,
@@ -138,13 +150,15 @@ def _kill_half_way(site: Site, made: Made, target: Target | None) -> None:
         concurrent.futures.ThreadPoolExecutor(1) as pool,
     ):
         attempt = pool.submit(method.restore, place, database, job)
-        wait_until(
-            lambda: attempt.done() or _begun(site),
-            seconds=job.seconds,
-            interval=0.002,
-            what="the restore to make something",
-        )
-        killed = processes.kill_commands()
+        killed = 0
+
+        def struck() -> bool:
+            # A method may be between two commands at the first look.
+            nonlocal killed
+            killed = processes.kill_commands() if _begun(site) else 0
+            return killed > 0 or attempt.done()
+
+        wait_until(struck, seconds=job.seconds, interval=0.002, what="the restore to make something")
         try:
             attempt.result()
         except CommandFailed as problem:

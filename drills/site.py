@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ class Site:
     """
 
     scenario: Scenario
-    plan: Plan
     deployment: Deployment
     profile: Profile
     record: Record
@@ -57,6 +57,12 @@ class Site:
         """The database method, where it archives the log."""
         method = self.scenario.database
         return method if isinstance(method, Archives) else None
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """What has to be restored."""
+        each = self.scenario
+        return plan(each.database, each.objects, each.disaster, streams=self.streams)
 
     @property
     def streams(self) -> bool:
@@ -116,11 +122,8 @@ def open_site(
         relative=Path(record.relative(path)),
         tag=tag,
     )
-    method = scenario.database
-    streams = isinstance(method, Archives) and method.streams(profile.stream_wal)
     return Site(
         scenario=scenario,
-        plan=plan(scenario.database, scenario.objects, scenario.disaster, streams=streams),
         deployment=deployment,
         profile=profile,
         record=record,

@@ -35,7 +35,6 @@ DESCRIPTIONS: Final = {
     "tags": "objects' tags",
 }
 ORPHANED: Final = "OBJECTS-ORPHANED"
-DANGLING: Final = "REFERENCE-DANGLING"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,29 +56,21 @@ class Outcome:
     key: bytes = dataclasses.field(repr=False)
 
 
-@dataclasses.dataclass(kw_only=True)
-class Compared:
-    """What was read of the restored deployment, for the controls to start from."""
+def verify(site: Site, outcome: Outcome) -> Path:
+    """Compare everything with what the backup held; each part is a check of its own in the journal.
 
-    expected_objects: Path
-    observed_objects: Path
-    known_since: set[str] = dataclasses.field(default_factory=set)
-    """Keys that the backup did not hold and that clients wrote after the restore."""
-
-
-def verify(site: Site, outcome: Outcome) -> Compared:
-    """Compare everything with what the backup held; each part is a check of its own in the journal."""
-    path = site.directory / "objects-observed.jsonl"
-    # The controls start from the bucket as it is now: users have written and deleted since the restore.
-    compared = Compared(expected_objects=path, observed_objects=path)
+    Returns:
+        The inventory of the bucket as it is now, for the controls to start from.
+    """
+    bucket = site.directory / "objects-observed.jsonl"
     _verify_database(site, outcome)
-    _verify_objects(site, outcome, compared)
+    _verify_objects(site, outcome, bucket)
     _verify_spared(site, outcome)
-    _verify_references(site, outcome, compared)
+    _verify_references(site, outcome, bucket)
     _verify_configuration(site, outcome)
     _verify_quiet(site, outcome)
     _verify_reach(site, outcome)
-    return compared
+    return bucket
 
 
 def _verify_database(site: Site, outcome: Outcome) -> None:
@@ -131,23 +122,22 @@ def _verify_database(site: Site, outcome: Outcome) -> None:
             check.looked_at = {"writes around the target": 2}
 
 
-def _verify_objects(site: Site, outcome: Outcome, compared: Compared) -> None:
+def _verify_objects(site: Site, outcome: Outcome, bucket: Path) -> None:
     store = site.deployment.objects
     with checked(site.journal, site.id, "objects") as check:
         found = take_inventory(
             store.client(connections=8),
             store.bucket,
-            compared.observed_objects,
+            bucket,
             describe=store.keeps & set(DESCRIPTIONS),
             workers=8,
         )
         if site.plan.objects != "keep":
-            written = _written_since(site, outcome, compared.known_since)
             check.findings = compare_inventories(
                 outcome.made.objects,
                 found.path,
                 # A bucket that survived holds more than the set; the references tell which of it nobody needs.
-                explained=written if site.plan.objects == "rebuild" else lambda key: True,
+                explained=_written_since(site, outcome) if site.plan.objects == "rebuild" else lambda key: True,
                 removed=_removed_since(site, outcome),
             )
         check.looked_at = {"objects": found.count, "bytes": found.bytes}
@@ -174,13 +164,13 @@ def _verify_spared(site: Site, outcome: Outcome) -> None:
         check.looked_at = {"objects": sum(1 for _ in read_inventory(outcome.spared)), "listings": 2}
 
 
-def _verify_references(site: Site, outcome: Outcome, compared: Compared) -> None:
+def _verify_references(site: Site, outcome: Outcome, bucket: Path) -> None:
     with checked(site.journal, site.id, "references") as check:
         # Rows survived and objects are as of the copy: those written in between are lost work, and told as that.
         lost_with_bucket = not site.plan.database and site.plan.objects != "keep"
         with reading(site.deployment.database.connect, snapshot=None) as connection:
             lost = _lacks(outcome.made.objects) if lost_with_bucket else lambda key: False
-            findings, check.looked_at = references(site, connection, compared.observed_objects, outcome.own, lost=lost)
+            findings, check.looked_at = references(site, connection, bucket, outcome.own, lost=lost)
         # Those that the backup held already are a fact of the backup, shown in its own check. Where the database went
         # back and the bucket did not, the uploads since have no row; where the bucket was filled up from the copy,
         # objects are back that users had deleted.
@@ -319,8 +309,8 @@ def _removed_since(site: Site, outcome: Outcome) -> Callable[[str], bool]:
     return removed
 
 
-def _written_since(site: Site, outcome: Outcome, known: set[str]) -> Callable[[str], bool]:
-    """Says of a key that the backup did not hold whether a client wrote it after the restore, and notes it if so.
+def _written_since(site: Site, outcome: Outcome) -> Callable[[str], bool]:
+    """Says of a key that the backup did not hold whether a client wrote it after the restore.
 
     One did when it is the ledger's, when a row refers to it now and none did in the restored state, or when it is the
     application's and there was an upload whose answer nobody got: of those no more than there were.
@@ -339,12 +329,7 @@ def _written_since(site: Site, outcome: Outcome, known: set[str]) -> Callable[[s
             return _count_references(outcome.restored.connection, query, key) == 0
         return re.match(site.deployment.tenant_pattern, key) is not None and next(unanswered, "none left") is None
 
-    def noted(key: str) -> bool:
-        if explained := written(key):
-            known.add(key)
-        return explained
-
-    return noted
+    return written
 
 
 def objects_of(backup: BackupSet) -> Iterator[ObjectEntry]:

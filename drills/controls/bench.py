@@ -14,7 +14,7 @@ from checks.database import Fingerprint
 from drills.contract import DatabaseMethod, Job
 from drills.own_writes import OwnWrites
 from drills.site import Site
-from drills.verification import Compared, Outcome
+from drills.verification import Outcome
 from fixtures.backup_set import BackupSet
 from fixtures.deployment import Deployment
 from reports.records import Finding, Journal
@@ -35,13 +35,14 @@ class Expected:
 class Bench:
     """Where the controls work, and what they compare with.
 
-    ``struck_ns`` is the instant of the strike; ``observed`` holds the ledger's writes as found after recovery;
-    ``account`` says what the accounting finds in such lines.
+    ``bucket`` is the inventory of the bucket as it is: users have written and deleted since the restore. ``struck_ns``
+    is the instant of the strike; ``observed`` holds the ledger's writes as found after recovery; ``account`` says what
+    the accounting finds in such lines.
     """
 
     site: Site
     outcome: Outcome
-    compared: Compared
+    bucket: Path
     struck_ns: int
     observed: Path
     account: Callable[[Iterable[Mapping[str, Any]]], list[Finding]]

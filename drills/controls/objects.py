@@ -117,13 +117,11 @@ def _with_objects(bench: Bench, mutate: Mutation, *, refer: Callable[[], list[st
             client.remove_object(SCRATCH_BUCKET, str(item.object_name))
         client.remove_bucket(SCRATCH_BUCKET)
     observed = bench.directory / "control-observed.jsonl"
-    write_inventory(observed, _with_sample(bench.compared.observed_objects, scratch.path, set(sample)))
+    write_inventory(observed, _with_sample(bench.bucket, scratch.path, set(sample)))
     if refer:
         findings, _ = _references(bench, observed)
     else:
-        findings = compare_inventories(
-            bench.compared.expected_objects, observed, explained=bench.compared.known_since.__contains__
-        )
+        findings = compare_inventories(bench.bucket, observed)
     return Seen(victim=victim, findings=findings)
 
 
@@ -138,7 +136,7 @@ def _with_sample(observed: Path, sample: Path, taken: set[str]) -> Iterator[Obje
 
 def _sample(bench: Bench) -> list[ObjectEntry]:
     """The first few restored objects that hold something and that are not the ledger's own."""
-    entries = read_inventory(bench.compared.expected_objects)
+    entries = read_inventory(bench.bucket)
     wanted = (entry for entry in entries if entry.size and not entry.key.startswith(bench.own.prefix))
     return list(itertools.islice(wanted, SAMPLE))
 
@@ -152,7 +150,7 @@ def _referenced(bench: Bench) -> list[str]:
     with bench.deployment.database.connect() as connection:
         keys = {str(key) for (key,) in connection.execute(query.encode())}
     # A reference to work that was lost has no object to break.
-    present = (entry.key for entry in read_inventory(bench.compared.observed_objects) if entry.key in keys)
+    present = (entry.key for entry in read_inventory(bench.bucket) if entry.key in keys)
     return list(itertools.islice(present, SAMPLE))
 
 
@@ -165,10 +163,10 @@ def _orphaned(bench: Bench, sample: list[str]) -> Seen:
     """One object more than the bucket has: there may be some without a row, so that one more must be seen."""
     if not sample:
         return Seen()
-    _, before = _references(bench, bench.compared.observed_objects)
+    _, before = _references(bench, bench.bucket)
     added = ObjectEntry(key=sample[0] + "-added", size=1, sha256="0" * 64)
     inventory = bench.directory / "control-observed.jsonl"
-    entries = (new or old for old, new in _merged(bench.compared.observed_objects, [added]))
+    entries = (new or old for old, new in _merged(bench.bucket, [added]))
     write_inventory(inventory, (entry for entry in entries if entry is not None))
     findings, after = _references(bench, inventory)
     seen = after["orphaned"] > before["orphaned"]
@@ -192,7 +190,7 @@ def _crossed(bench: Bench, sample: list[str]) -> Seen:
         findings, _ = check_references(
             connection,
             query,
-            bench.compared.observed_objects,
+            bench.bucket,
             tenant_of_key=re.compile(bench.deployment.tenant_pattern),
         )
     return Seen(victim=sample[0], findings=findings)
@@ -228,7 +226,7 @@ def _wrong_order(bench: Bench) -> Seen:
         return Seen()
     inventory = bench.directory / "control-observed.jsonl"
     left_out = set(referred)
-    entries = read_inventory(bench.compared.observed_objects)
+    entries = read_inventory(bench.bucket)
     write_inventory(inventory, (entry for entry in entries if entry.key not in left_out))
     findings, _ = _references(bench, inventory)
     return Seen(victim=f"{len(referred)} objects, {referred[0]}", findings=findings)

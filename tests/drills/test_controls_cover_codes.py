@@ -5,23 +5,10 @@ import types
 import pytest
 
 from drills.contract import Archives, Job, RestoresBeside, Target
-from drills.controls import (
-    archive,
-    artefacts,
-    backup,
-    configuration,
-    database,
-    ledger,
-    objects,
-    output,
-    point_in_time,
-    quiet,
-    reach,
-    target,
-)
+from drills.controls import archive, backup, configuration, database, point_in_time
+from drills.controls.prove import BESIDE
 from reports.records import Severity, finding_kinds
 
-FAMILIES = (archive, artefacts, backup, configuration, ledger, objects, output, point_in_time, quiet, reach, target)
 FIGURES = "a figure of the drill held against an objective or another figure: reports/measures.py, tests/reports"
 JUDGES = "says what became of a control, and so cannot be one: tests/drills/test_verdicts_of_checks_and_controls.py"
 NOTICE = "a notice: a control must see a failure. tests/checks"
@@ -76,7 +63,7 @@ def bench(tmp_path):
 
 @pytest.fixture
 def controls(bench):
-    found = [control for family in FAMILIES for control in family.controls(bench)]
+    found = [control for family in BESIDE for control in family.controls(bench)]
     return [*found, *database.controls(bench, None)]
 
 
@@ -101,7 +88,7 @@ def test_what_hangs_on_the_method_is_proven_in_every_drill(bench):
         assert all(control.every_drill for control in family.controls(bench))
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, database])
+@pytest.mark.parametrize("family", [*BESIDE, database])
 def test_every_family_has_a_healthy_twin(bench, family):
     controls = family.controls(bench, None) if family is database else family.controls(bench)
     twins = [control.name for control in controls if not control.expects]

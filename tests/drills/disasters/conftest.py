@@ -13,6 +13,7 @@ import pytest
 
 from fixtures.deployment import ClientAccess, Database, ObjectStore, Service
 from fixtures.environment_file import read_environment_file
+from fixtures.guardian import release_shared_memory
 from fixtures.network import free_ports, listening
 from fixtures.postgres_tools import find_postgres, find_unprivileged
 from fixtures.processes import Processes
@@ -90,6 +91,7 @@ class Server:
 
     def kill_database(self):
         self.postgres.kill_tree()
+        release_shared_memory(self.database.data_directory)
 
     def discard_database(self):
         self.kill_database()
@@ -135,7 +137,9 @@ class Server:
             return connection.execute(query).fetchone()[0]
 
     def end(self):
-        for running in (self.postgres, self.rclone, self.service):
+        if self.postgres is not None:
+            self.kill_database()
+        for running in (self.rclone, self.service):
             if running is not None:
                 running.kill_tree()
 

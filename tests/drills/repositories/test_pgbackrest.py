@@ -2,123 +2,22 @@
 
 import dataclasses
 import json
-import secrets
 import shutil
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from drills.contract import Job, Means, Target
 from drills.methods.database.pgbackrest import LABEL_FILE, METHOD
-from fixtures.network import free_ports
-from fixtures.postgres_tools import PostgresTools, find_postgres, find_unprivileged
-from fixtures.processes import CommandFailed, Processes
-from fixtures.providers.embedded.postgresql import EmbeddedPostgres
-from reports.records import Clock, HarnessError, Redactor, wait_until
-
-FIFTEEN = Path("/usr/lib/postgresql/15/bin")
-
-
-def means(processes, tools):
-    return Means(tools=tools, processes=processes, commands={}, versioned_bucket=False)
-
-
-def server_tools(processes):
-    """Those of the server that distributions ship beside pgBackRest; a test without them skips."""
-    tools = find_postgres(processes, FIFTEEN if (FIFTEEN / "initdb").is_file() else None)
-    if reason := METHOD.unavailable(means(processes, tools)):
-        pytest.skip(reason)
-    return tools
-
-
-class Bench:
-    """A server of version 15 that is archived, and what a drill does with it."""
-
-    def __init__(self, place, processes, tools):
-        self.place = place
-        self.unprivileged = find_unprivileged(processes, tools)
-        self.server = EmbeddedPostgres(
-            directory=place / "server", port=free_ports(1)[0], name="model", password="only-for-tests", tools=tools,
-            unprivileged=self.unprivileged, processes=processes, start_seconds=60,
-        )  # fmt: skip
-        self.database = self.server.handle
-        self.job = Job(processes=processes, jobs=2, seconds=60, recipient="", archive=place / "archive",
-                       own=lambda path: self.unprivileged.own(path))  # fmt: skip
-        self.job.archive.mkdir(mode=0o700)
-
-    def spin_up(self):
-        self.server.initialise()
-        self.server.ask_for(METHOD.settings(self.job))
-        self.server.start()
-        METHOD.start_archiving(self.database, self.job)
-        self.execute("CREATE DATABASE model", name="postgres")
-        self.execute("CREATE TABLE mark (text text)")
-
-    def execute(self, statement, name="model"):
-        with self.database.connect(name) as connection:
-            cursor = connection.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-
-    def mark(self, text):
-        self.execute(f"INSERT INTO mark VALUES ('{text}')")
-
-    def marks(self):
-        return [text for (text,) in self.execute("SELECT text FROM mark ORDER BY text")]
-
-    def back_up(self, name, previous=None):
-        target = self.place / name
-        target.mkdir()
-        METHOD.back_up(self.database, target, dataclasses.replace(self.job, previous=previous))
-        return target
-
-    def target(self):
-        ((time, lsn),) = self.execute(
-            "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),"
-            " pg_create_restore_point('wanted')::text"
-        )
-        return Target(name="wanted", time=time, lsn=lsn)
-
-    def lose_server(self):
-        self.server.kill()
-        self.server.remove()
-
-    def restore(self, backup, **changes):
-        """From nothing to a server that takes writes."""
-        self.lose_server()
-        METHOD.restore(backup, self.database, dataclasses.replace(self.job, **changes))
-        self.server.own_files()
-        self.server.start(seconds=60)
-        wait_until(lambda: self.execute("SELECT pg_is_in_recovery()") == [(False,)], seconds=60, interval=0.02,
-                   what="the end of recovery")  # fmt: skip
+from fixtures.postgres_tools import PostgresTools
+from fixtures.processes import CommandFailed
+from reports.records import HarnessError
 
 
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory):
-    processes = Processes(run_id=f"tests-{secrets.token_hex(4)}", logs=tmp_path_factory.mktemp("pgbackrest") / "logs",
-                          clock=Clock.start(), redactor=Redactor())  # fmt: skip
-    yield processes
-    for running in processes.services:
-        running.kill_tree()
-
-
-@pytest.fixture(scope="module")
-def lost(tmp_path_factory, processes):
-    """What is left of a server: two backup sets and an archive with marks around the target."""
-    bench = Bench(tmp_path_factory.mktemp("lost"), processes, server_tools(processes))
-    bench.spin_up()
-    bench.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-    bench.first = bench.back_up("first")
-    bench.mark("1 before")
-    bench.until = bench.target()
-    bench.mark("2 after")
-    bench.second = bench.back_up("second", previous=bench.first)
-    bench.mark("3 flushed")
-    METHOD.flush(bench.database, bench.job)
-    bench.mark("4 never archived")
-    bench.lose_server()
-    yield bench
-    bench.server.kill()
+def lost(make_bench):
+    """What is left of a distribution's server, which waited for nobody else's receiver either."""
+    return make_bench(METHOD, fifteen=True).live("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
 
 
 @pytest.fixture
@@ -127,19 +26,18 @@ def archive(lost, tmp_path):
     return shutil.copytree(lost.job.archive, tmp_path / "archive")
 
 
-def damage(archive, pattern, which=lambda path: path.stat().st_size):
-    file = max((archive / "repository").glob(pattern), key=which)
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    file.write_bytes(content)
+@pytest.fixture
+def damage(flip):
+    """Damage the largest of some files of a repository, or the last by another measure."""
+
+    def change(archive, pattern, which=lambda path: path.stat().st_size):
+        flip(max((archive / "repository").glob(pattern), key=which))
+
+    return change
 
 
 def label(backup):
     return json.loads((backup / LABEL_FILE).read_text())["backup"]["label"]
-
-
-def codes(findings):
-    return [finding.code for finding in findings]
 
 
 @pytest.mark.parametrize("by", ["name", "time", "lsn"])
@@ -184,36 +82,36 @@ def test_a_whole_archive_has_no_findings(lost):
     assert METHOD.check_archive(lost.first, lost.job.archive, lost.job) == []
 
 
-def test_a_damaged_file_of_the_backup_is_found(lost, archive):
+def test_a_damaged_file_of_the_backup_is_found(lost, archive, damage, codes):
     damage(archive, "backup/drill/*F/pg_data/base/*/*.lz4")
     assert codes(METHOD.check_archive(lost.first, archive, lost.job)) == ["BACKUP-ARTEFACT-ALTERED"]
 
 
-def test_a_damaged_segment_is_found(lost, archive):
+def test_a_damaged_segment_is_found(lost, archive, damage, codes):
     # The newest: what lies before the backup's start is not needed to restore it.
     damage(archive, "archive/drill/*/*/*.lz4", which=lambda path: path.name)
     assert codes(METHOD.check_archive(lost.first, archive, lost.job)) == ["WAL-DAMAGED"]
 
 
-def test_damage_to_a_later_increment_does_not_speak_against_the_one_before(lost, archive):
+def test_damage_to_a_later_increment_does_not_speak_against_the_one_before(lost, archive, damage, codes):
     damage(archive, f"backup/drill/{label(lost.second)}/pg_data/global/pg_control.lz4")
     assert codes(METHOD.check_archive(lost.first, archive, lost.job)) == []
     assert codes(METHOD.check_archive(lost.second, archive, lost.job)) == ["BACKUP-ARTEFACT-ALTERED"]
 
 
-def test_a_segment_that_is_gone_is_found(lost, archive):
+def test_a_segment_that_is_gone_is_found(lost, archive, codes):
     sorted((archive / "repository").glob("archive/drill/*/*/*.lz4"))[-2].unlink()
     assert codes(METHOD.check_archive(lost.first, archive, lost.job)) == ["WAL-GAP"]
 
 
-def test_an_archive_that_ends_before_the_target_is_found(lost):
+def test_an_archive_that_ends_before_the_target_is_found(lost, codes):
     beyond = dataclasses.replace(lost.until, lsn="0/FF000000")
     assert codes(METHOD.check_archive(lost.first, lost.job.archive, dataclasses.replace(lost.job, until=beyond))) == [
         "WAL-GAP"
     ]
 
 
-def test_a_backup_that_the_repository_lost_does_not_restore(lost, archive):
+def test_a_backup_that_the_repository_lost_does_not_restore(lost, archive, codes):
     shutil.rmtree(archive / "repository/backup/drill" / label(lost.second))
     assert codes(METHOD.check_archive(lost.second, archive, lost.job)) == ["BACKUP-ARTEFACT-ALTERED"]
     with pytest.raises(CommandFailed, match="exit code"):
@@ -243,8 +141,8 @@ def test_it_does_not_restore_over_files(lost):
         METHOD.restore(lost.first, lost.database, lost.job)
 
 
-def test_a_backup_into_a_damaged_repository_fails(tmp_path, processes):
-    bench = Bench(tmp_path, processes, server_tools(processes))
+def test_a_backup_into_a_damaged_repository_fails(make_bench, tmp_path, damage):
+    bench = make_bench(METHOD, fifteen=True)
     bench.spin_up()
     METHOD.flush(bench.database, bench.job)
     damage(bench.job.archive, "archive/drill/*/*/*.lz4")
@@ -275,16 +173,16 @@ def test_no_password_stands_in_the_configuration(lost):
         ("no version", "15.1", "says not"),
     ],
 )  # fmt: skip
-def test_it_says_which_server_the_installed_version_takes(tmp_path, monkeypatch, processes, shown, version, reason):
+def test_it_says_which_server_the_installed_version_takes(tmp_path, monkeypatch, means, shown, version, reason):
     program = tmp_path / "pgbackrest"
     program.write_text(f"#!/bin/sh\necho '{shown}'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    seen = METHOD.unavailable(means(processes, PostgresTools(directory=tmp_path, version=version, found="")))
+    seen = METHOD.unavailable(means(PostgresTools(directory=tmp_path, version=version, found="")))
     assert seen == reason or (reason == "says not" and "does not say which version" in seen)
 
 
-def test_without_the_program_it_says_so(tmp_path, monkeypatch, processes):
+def test_without_the_program_it_says_so(tmp_path, monkeypatch, means):
     monkeypatch.setenv("PATH", str(tmp_path))
     tools = PostgresTools(directory=tmp_path, version="15.1", found="")
-    assert METHOD.unavailable(means(processes, tools)) == "no program pgbackrest on PATH"
+    assert METHOD.unavailable(means(tools)) == "no program pgbackrest on PATH"

@@ -2,132 +2,27 @@
 
 import dataclasses
 import json
-import secrets
 import shutil
-from pathlib import Path
 
 import pytest
 
-from drills.contract import Job, Means, Target
 from drills.methods.database import barman
 from drills.methods.database.barman import LABEL_FILE, METHOD
-from fixtures.network import free_ports
-from fixtures.postgres_tools import PostgresTools, find_postgres, find_unprivileged
-from fixtures.processes import CommandFailed, Processes
-from fixtures.providers.embedded.postgresql import EmbeddedPostgres
-from reports.records import Clock, HarnessError, Redactor, wait_until
-
-FIFTEEN = Path("/usr/lib/postgresql/15/bin")
-
-
-def means(processes, tools):
-    return Means(tools=tools, processes=processes, commands={}, versioned_bucket=False)
-
-
-class Bench:
-    """An archived server, and what a drill does with it."""
-
-    def __init__(self, place, processes, tools, *, stream_wal):
-        self.place = place
-        self.unprivileged = find_unprivileged(processes, tools)
-        self.server = EmbeddedPostgres(
-            directory=place / "server", port=free_ports(1)[0], name="model", password="only-for-tests", tools=tools,
-            unprivileged=self.unprivileged, processes=processes, start_seconds=60,
-        )  # fmt: skip
-        self.database = self.server.handle
-        self.job = Job(processes=processes, jobs=2, seconds=60, recipient="", archive=place / "archive",
-                       stream_wal=stream_wal, own=lambda path: self.unprivileged.own(path))  # fmt: skip
-        self.job.archive.mkdir(mode=0o700)
-
-    def spin_up(self):
-        self.server.initialise()
-        self.server.ask_for(METHOD.settings(self.job))
-        self.server.start()
-        METHOD.start_archiving(self.database, self.job)
-        self.execute("CREATE DATABASE model", name="postgres")
-        self.execute("CREATE TABLE mark (text text)")
-
-    def execute(self, statement, name="model"):
-        with self.database.connect(name) as connection:
-            cursor = connection.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-
-    def mark(self, text):
-        self.execute(f"INSERT INTO mark VALUES ('{text}')")
-
-    def marks(self):
-        return [text for (text,) in self.execute("SELECT text FROM mark ORDER BY text")]
-
-    def back_up(self, name, previous=None):
-        target = self.place / name
-        target.mkdir()
-        METHOD.back_up(self.database, target, dataclasses.replace(self.job, previous=previous))
-        return target
-
-    def target(self):
-        ((time, lsn),) = self.execute(
-            "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),"
-            " pg_create_restore_point('wanted')::text"
-        )
-        return Target(name="wanted", time=time, lsn=lsn)
-
-    def lose_server(self):
-        self.server.kill()
-        self.server.remove()
-
-    def restore(self, backup, **changes):
-        """From nothing to a server that takes writes."""
-        self.lose_server()
-        METHOD.restore(backup, self.database, dataclasses.replace(self.job, **changes))
-        self.server.own_files()
-        self.server.start(seconds=60)
-        wait_until(lambda: self.execute("SELECT pg_is_in_recovery()") == [(False,)], seconds=60, interval=0.02,
-                   what="the end of recovery")  # fmt: skip
-
-    def live(self):
-        """A life in which the server is lost after two backups; marks stand around the target."""
-        self.spin_up()
-        self.first = self.back_up("first")
-        self.mark("1 before")
-        self.until = self.target()
-        self.mark("2 after")
-        self.second = self.back_up("second", previous=self.first)
-        self.mark("3 flushed")
-        METHOD.flush(self.database, self.job)
-        self.mark("4 committed")
-        self.lose_server()
-
-
-def made(place, processes, bin_directory, *, stream_wal):
-    tools = find_postgres(processes, bin_directory)
-    if reason := METHOD.unavailable(means(processes, tools)):
-        pytest.skip(reason)
-    bench = Bench(place, processes, tools, stream_wal=stream_wal)
-    bench.live()
-    return bench
+from fixtures.postgres_tools import PostgresTools
+from fixtures.processes import CommandFailed
+from reports.records import HarnessError, wait_until
 
 
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory):
-    processes = Processes(run_id=f"tests-{secrets.token_hex(4)}", logs=tmp_path_factory.mktemp("barman") / "logs",
-                          clock=Clock.start(), redactor=Redactor())  # fmt: skip
-    yield processes
-    for running in processes.services:
-        running.kill_tree()
-
-
-@pytest.fixture(scope="module")
-def lost(tmp_path_factory, processes):
+def lost(make_bench):
     """What is left of the wheel's server whose log was streamed."""
-    return made(tmp_path_factory.mktemp("lost"), processes, None, stream_wal=True)
+    return make_bench(METHOD, fifteen=False).live()
 
 
 @pytest.fixture(scope="module")
-def lost_fifteen(tmp_path_factory, processes):
+def lost_fifteen(make_bench):
     """What is left of a distribution's server that archived whole segments."""
-    if not (FIFTEEN / "initdb").is_file():
-        pytest.skip(f"no PostgreSQL server in {FIFTEEN}")
-    return made(tmp_path_factory.mktemp("fifteen"), processes, FIFTEEN, stream_wal=False)
+    return make_bench(METHOD, fifteen=True, stream_wal=False).live()
 
 
 @pytest.fixture
@@ -140,18 +35,8 @@ def label(backup):
     return json.loads((backup / LABEL_FILE).read_text())["backup"]["backup_id"]
 
 
-def damage(file):
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    file.write_bytes(content)
-
-
 def contents(archive):
     return {path: path.read_bytes() for path in archive.rglob("*") if path.is_file()}
-
-
-def codes(findings):
-    return [finding.code for finding in findings]
 
 
 @pytest.mark.parametrize("by", ["name", "time", "lsn"])
@@ -211,17 +96,17 @@ def test_a_whole_archive_has_no_findings(request, way):
     assert METHOD.check_archive(bench.first, bench.job.archive, bench.job) == []
 
 
-def test_a_damaged_backup_is_found_and_does_not_restore(lost, archive):
+def test_a_damaged_backup_is_found_and_does_not_restore(lost, archive, codes, flip):
     """Barman itself restores it and ends with 0."""
     files = (archive / "barman/drill/base" / label(lost.first) / "data/base").glob("*/*")
-    damage(max(files, key=lambda path: path.stat().st_size))
+    flip(max(files, key=lambda path: path.stat().st_size))
     assert codes(METHOD.check_archive(lost.first, archive, lost.job)) == ["BACKUP-ARTEFACT-ALTERED"]
     assert codes(METHOD.check_archive(lost.second, archive, lost.job)) == []
     with pytest.raises(CommandFailed, match="checksum mismatch"):
         lost.restore(lost.first, archive=archive)
 
 
-def test_a_segment_that_is_gone_is_found(lost, archive):
+def test_a_segment_that_is_gone_is_found(lost, archive, codes):
     sorted(archive.glob("barman/drill/wals/*/0*"))[-2].unlink()
     assert codes(METHOD.check_archive(lost.first, archive, lost.job)) == ["WAL-GAP"]
 
@@ -233,7 +118,7 @@ def test_a_segment_that_was_cut_short_is_found(lost, archive):
     assert str(archive) in finding.where
 
 
-def test_an_archive_that_ends_before_the_target_is_found(lost):
+def test_an_archive_that_ends_before_the_target_is_found(lost, codes):
     job = dataclasses.replace(lost.job, until=dataclasses.replace(lost.until, lsn="0/FF000000"))
     assert codes(METHOD.check_archive(lost.first, lost.job.archive, job)) == ["WAL-GAP"]
 
@@ -267,7 +152,7 @@ def test_no_password_stands_in_configuration_and_log(lost):
 
 
 @pytest.fixture
-def said(tmp_path, monkeypatch, processes):
+def said(tmp_path, monkeypatch, means):
     """Why Barman is unavailable where only these programs are on PATH, each printing one line."""
 
     def unavailable(**programs):
@@ -277,7 +162,7 @@ def said(tmp_path, monkeypatch, processes):
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.setattr(barman, "OWN_PROGRAM", barman.CHECKOUT / ".cache" / "absent" / "barman")
         tools = PostgresTools(directory=tmp_path, version="17.1", found="")
-        return METHOD.unavailable(means(processes, tools))
+        return METHOD.unavailable(means(tools))
 
     return unavailable
 
