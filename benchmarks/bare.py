@@ -163,7 +163,7 @@ def _environment(ground: Ground, deployment: EmbeddedDeployment, directory: Path
         "AGE_RECIPIENT": str(identity.to_public()),
         "AGE_IDENTITY": ground.redactor.learn(str(identity)),
         "API_KEY": deployment.client_access().api_key,
-        "BEHIND_THE_DOOR": " ".join(place for name, place in ready.items() if name != "web"),
+        "SERVICES": " ".join(ready.values()),
         "WEB": ready["web"],
         "PIDS": " ".join(str(alive[name].pid) for name in ours),
         "POSTMASTER": str(alive["postgresql"].pid),

@@ -99,9 +99,8 @@ stage "restore objects"
 
 serve() { HOME="$HOMES/$1" "$PYTHON" -m fixtures.refapp "$1" > "$LOGS/bare-$1" 2>&1 & started="$started $!"; }
 cp -R "$MODELS" "$HOMES"
-for service in ocr llm job; do serve "$service"; done
-python "$CLIENT" ready $BEHIND_THE_DOOR
-serve web
+for service in ocr llm job web; do serve "$service"; done
+python "$CLIENT" ready $SERVICES
 python "$CLIENT" transact "$WEB"
 stage "start and first transaction"
 began=$recovery
