@@ -13,8 +13,8 @@ from typing import Any, Final
 from benchmarks.bare import Ground
 from benchmarks.comparison import Comparison
 from benchmarks.table import figures, render
-from drills.plugin import COPIES, EMPTY_DEPLOYMENT_BYTES
 from fixtures.deployment import ignore_libpq_variables
+from fixtures.plugin import COPIES, EMPTY_DEPLOYMENT_BYTES
 from fixtures.postgres_tools import find_postgres, find_unprivileged
 from fixtures.profile import DEFAULT_PROFILE, load_profile
 from fixtures.refapp.scales import SCALES, parse_scale

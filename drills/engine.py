@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from checks.checked import checked
 from checks.output import lies
 from checks.quiet import compare_archives, list_archive
 from checks.snapshot import HeldSnapshot, hold_snapshot
 from drills import ledger, restoring, verification, watching
 from drills.backing_up import hold_instant, make_set, read_instant
-from drills.checked import checked
 from drills.contract import Archives, SpoilsBackup, Target
 from drills.controls.bench import Bench
 from drills.controls.prove import prove

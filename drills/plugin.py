@@ -1,8 +1,9 @@
-"""The pytest plugin of this room: prepares the machine once drills were selected, and hands each test its drill."""
+"""The pytest plugin of this room: chooses among the scenarios that were selected, and hands each test its drill."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -17,38 +18,16 @@ from drills.record import Record
 from drills.registry import all_disasters, configuration_methods, database_methods, object_methods
 from drills.scenario import Scenario, choose, every_scenario
 from drills.site import open_site
-from fixtures.network import require_free_ports
-from fixtures.plugin import OBJECTIVES, PROFILE, SIZES, work_root
-from fixtures.postgres_tools import PostgresTools, Unprivileged, find_postgres, find_unprivileged
+from fixtures.ground import Ground
+from fixtures.plugin import GROUND, OBJECTIVES, PROFILE, SIZES, bytes_needed, make_deployment
 from fixtures.processes import tail
 from fixtures.providers.embedded.deployment import EmbeddedDeployment
 from fixtures.providers.embedded.object_server import KEEPS
-from fixtures.tools import find_rclone
-from fixtures.workspace import Workspace, clear_abandoned, open_workspace, require_disk
-from reports.records import RUN_NAME, HarnessError, UsageProblem
+from fixtures.workspace import Workspace
+from reports.records import RUN_NAME, UsageProblem
 
-# A cluster, its write-ahead log and a copy of it for the controls, before any data.
-EMPTY_DEPLOYMENT_BYTES: Final = 300 * 2**20
-# The data live in the cluster, in its log, in the dump, restored, and copied for the controls.
-COPIES: Final = 5
-
-
-@dataclasses.dataclass(kw_only=True)
-class Ground:
-    """What every drill of this session stands on: the work directory, and the programs found.
-
-    ``drills`` counts those begun.
-    """
-
-    workspace: Workspace
-    tools: PostgresTools
-    unprivileged: Unprivileged
-    keys: KeyPair
-    drills: int = 0
-
-
-GROUND: Final = pytest.StashKey[Ground]()
-WORKSPACE: Final = pytest.StashKey[Workspace]()
+KEYS: Final = pytest.StashKey[KeyPair]()
+BEGUN: Final = pytest.StashKey[Iterator[int]]()
 SEVERAL: Final = pytest.StashKey[bool]()
 PROVER: Final = pytest.StashKey[str]()
 
@@ -96,13 +75,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of the drills that were selected keep the sample; first see that the machine has all that they need."""
+    """Of the drills that were selected keep the sample. By now the machine was seen to have all that they need."""
     drills = [item for item in items if "scenario" in getattr(item, "fixturenames", ())]
     if not drills:
         return
     record: Record | None = config.pluginmanager.get_plugin(RUN_NAME)
     if record is not None:  # else a session that only lists or plans
-        _prepare(config, record, several=len(drills) > 1)
+        try:
+            config.stash[KEYS] = key_pair(config.stash[PROFILE])
+        except UsageProblem as problem:
+            raise pytest.UsageError(str(problem)) from None
+        config.stash[BEGUN] = itertools.count()
     absent = _unavailable(config, drills) if record is not None else {}
     able = [item for item in drills if not set(_scenario(item).parts.items()) & absent.keys()]
     chosen = {each.id for each in choose([_scenario(item) for item in able], config.getoption("matrix"))}
@@ -132,12 +115,6 @@ def _restores_both(scenario: Scenario) -> bool:
     return bool(todo.database) and todo.objects == "rebuild"
 
 
-def _bytes_needed(config: pytest.Config, *, several: bool) -> int:
-    """How much must be free for one drill."""
-    copies = COPIES + (1 if several else 0)
-    return config.stash[PROFILE].free_disk + EMPTY_DEPLOYMENT_BYTES + copies * config.stash[SIZES].reckoned_bytes
-
-
 def _scenario(item: pytest.Item) -> Scenario:
     scenario: Scenario = item.callspec.params["scenario"]  # type: ignore[attr-defined]  # a Function, parametrised
     return scenario
@@ -165,69 +142,10 @@ def _unavailable(config: pytest.Config, drills: Sequence[pytest.Item]) -> dict[t
     return {part: reason for part, reason in reasons.items() if reason}
 
 
-def _prepare(config: pytest.Config, record: Record, *, several: bool) -> None:
-    """Before the first drill: clear what dead runs left, and see that the machine has all a drill needs."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    try:
-        root = work_root(config)
-        for report in clear_abandoned(root):
-            if reporter:
-                ended = ", ".join(report["ended"]) or "no process"
-                reporter.write_line(
-                    f"cleared what run {report['run']} left: {ended}; {report['removed'] or 'no directory'}"
-                )
-        profile = config.stash[PROFILE]
-        require_disk(root, _bytes_needed(config, several=several))
-        require_free_ports(profile.named_ports())
-        find_rclone()
-        keys = key_pair(profile)
-        workspace = open_workspace(root, record.run_id, clock=record.clock, redactor=record.redactor)
-        config.stash[WORKSPACE] = workspace
-        tools = find_postgres(workspace.processes, profile.postgres_directory)
-        unprivileged = find_unprivileged(workspace.processes, tools)
-        config.stash[GROUND] = Ground(workspace=workspace, tools=tools, unprivileged=unprivileged, keys=keys)
-    except UsageProblem as problem:
-        raise pytest.UsageError(str(problem)) from None
-    except HarnessError as problem:
-        pytest.exit(str(problem), returncode=pytest.ExitCode.INTERNAL_ERROR)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    """Leave nothing of a session that ended before its fixtures were set up; after their teardown there is nothing."""
-    try:
-        return (yield)
-    finally:
-        _close(session.config)
-
-
-def _close(config: pytest.Config) -> None:
-    """End every process of the run and remove its work directory. Does nothing the second time."""
-    if workspace := config.stash.get(WORKSPACE, None):
-        del config.stash[WORKSPACE]
-        workspace.close()
-
-
 @pytest.fixture(scope="session")
-def ground(pytestconfig: pytest.Config) -> Iterator[Ground]:
-    """What every drill stands on, gone once the last has been torn down, also where an interrupt ended it."""
-    yield pytestconfig.stash[GROUND]
-    _close(pytestconfig)
-
-
-@pytest.fixture(scope="session")
-def deployment(run: Record, ground: Ground, pytestconfig: pytest.Config) -> EmbeddedDeployment:
+def deployment(run: Record, ground: Ground, pytestconfig: pytest.Config) -> EmbeddedDeployment:  # noqa: ARG001 - stands on it
     """The deployment that every drill of the session spins up, destroys and restores."""
-    return EmbeddedDeployment(
-        profile=pytestconfig.stash[PROFILE],
-        sizes=pytestconfig.stash[SIZES],
-        directory=ground.workspace.directory / "deployment",
-        tools=ground.tools,
-        unprivileged=ground.unprivileged,
-        processes=ground.workspace.processes,
-        redactor=run.redactor,
-        keeps_template=pytestconfig.stash[SEVERAL],
-    )
+    return make_deployment(pytestconfig, run.redactor, "deployment", keeps_template=pytestconfig.stash[SEVERAL])
 
 
 @pytest.fixture
@@ -235,18 +153,17 @@ def drill(
     scenario: Scenario, run: Record, ground: Ground, deployment: EmbeddedDeployment, pytestconfig: pytest.Config
 ) -> Iterator[Drill]:
     """The drill of a scenario, ended whatever happens, with nothing of it left."""
-    directory = ground.workspace.directory / scenario.id
+    directory, begun = ground.workspace.directory / scenario.id, pytestconfig.stash[BEGUN]
     directory.mkdir()
     site = open_site(
         scenario=scenario,
         deployment=deployment,
         profile=pytestconfig.stash[PROFILE],
         record=run,
-        keys=ground.keys,
+        keys=pytestconfig.stash[KEYS],
         directory=directory,
-        number=ground.drills,
+        number=next(begun),
     )
-    ground.drills += 1
     drill = Drill(
         site,
         objectives=pytestconfig.stash[OBJECTIVES],
@@ -262,7 +179,7 @@ def drill(
             keep_logs(ground.workspace, run, scenario.id)
         deployment.put_away(directory / "deployment")
         # Removing thousands of files would slow the next drill down, which measures; the end of the run removes them.
-        if shutil.disk_usage(directory).free < 2 * _bytes_needed(pytestconfig, several=True):
+        if shutil.disk_usage(directory).free < 2 * bytes_needed(pytestconfig, several=True):
             shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -6,17 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from reports.records import Clock, Finding, Journal, Redactor
+from fixtures.ground import RunRecord
+from reports.records import Finding
 
 
-class Record(Protocol):
+class Record(RunRecord, Protocol):
     """What the engine needs of a run's record."""
-
-    run_id: str
-    directory: Path
-    journal: Journal
-    clock: Clock
-    redactor: Redactor
 
     def drill_directory(self, drill: str) -> Path:
         """A directory for the drill's ledger."""

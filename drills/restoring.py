@@ -12,9 +12,9 @@ import psycopg
 import pyrage
 
 from checks.backup_set import judge_set
+from checks.checked import checked
 from checks.objects import list_objects
 from checks.target import prerequisites
-from drills.checked import checked
 from drills.contract import KeepsInBucket, KillsRestore, SpoilsBackup, Target, TriesWrongKey
 from drills.made import Made
 from drills.site import Site

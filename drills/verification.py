@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import psycopg
 
+from checks.checked import checked
 from checks.configuration import check_sealed, compare_configuration, digest_configuration
 from checks.database import compare, fingerprint, sequences_behind_columns, tables_that_changed
 from checks.inventories import ObjectEntry, read_inventory
@@ -22,7 +23,6 @@ from checks.quiet import archiving_settings, compare_jobs, read_job_effects, rea
 from checks.reach import reach_of_application
 from checks.references import check_references
 from checks.snapshot import HeldSnapshot, reading
-from drills.checked import checked
 from drills.made import Instant, Made
 from drills.own_writes import PER_UPLOAD, OwnWrites
 from drills.site import Site

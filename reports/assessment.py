@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from reports import measures
 from reports.accounting import Accounting, Outage, account, felt_outage
+from reports.conformance import assess_conformance
 from reports.measures import Event, last_of, of_kind
 from reports.records import Finding, UsageProblem, Verdict, format_duration, read_journal, read_lines
 
@@ -41,7 +42,8 @@ def assess_events(events: Sequence[Event], directory: Path) -> dict[str, Any]:
         closed = last_of(events, "run.closed")
         names = dict.fromkeys(event["drill"] for event in of_kind(events, "drill.opened"))
         drills = [_assess_files(events, directory, name) for name in names]
-        return _run(opened, closed, drills, _remarks(event for event in events if "drill" not in event))
+        conformance = assess_conformance(events)
+        return _run(opened, closed, drills, conformance, _remarks(event for event in events if "drill" not in event))
 
 
 @contextlib.contextmanager
@@ -274,18 +276,20 @@ def _recovery_point(accounting: Accounting | None, opened: Event) -> dict[str, A
 
 
 def _run(
-    opened: Event, closed: Event | None, drills: list[dict[str, Any]], not_tested: list[dict[str, str]]
-) -> dict[str, Any]:
+    opened: Event, closed: Event | None, drills: list[dict[str, Any]], conformance: dict[str, Any] | None,
+    not_tested: list[dict[str, str]],
+) -> dict[str, Any]:  # fmt: skip
     reasons: list[tuple[Verdict, str]] = []
-    if not drills:
-        reasons.append((Verdict.ERROR, "no drill was run"))
+    if not drills and conformance is None:
+        reasons.append((Verdict.ERROR, "no drill was run, and no deployment checked"))
     if closed is None:
         reasons.append((Verdict.ERROR, "the run was opened and never closed: aborted"))
     elif closed["exit"] == 1:
         reasons.append((Verdict.FAILED, "at least one test of the run failed"))
     elif closed["exit"] != 0:
         reasons.append((Verdict.ERROR, f"the run ended before its end, with exit code {closed['exit']}"))
-    worst = [*(Verdict(drill["verdict"]) for drill in drills), *(verdict for verdict, _ in reasons)]
+    parts = [*drills, *([conformance] if conformance else [])]
+    worst = [*(Verdict(part["verdict"]) for part in parts), *(verdict for verdict, _ in reasons)]
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": opened["run_id"],
@@ -296,8 +300,9 @@ def _run(
         "closed_utc": closed["utc"] if closed else None,
         "exit": closed["exit"] if closed else None,
         **{key: opened[key] for key in ("suite", "command", "profile", "host", "interval_note")},
-        "controls": measures.all_controls(drills),
+        "controls": measures.all_controls(parts),
         "summary": measures.summary(drills),
         "not_tested": not_tested,
+        "conformance": conformance,
         "drills": drills,
     }

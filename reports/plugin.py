@@ -127,7 +127,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def _to_discard(session: pytest.Session, run: Run) -> bool:
     """Whether nothing was judged: no drill opened, and no test executed or the input refused."""
     refused = session.exitstatus == pytest.ExitCode.USAGE_ERROR
-    return not run.drills() and (refused or not session.config.stash.get(_EXECUTED, False))
+    return not run.judged() and (refused or not session.config.stash.get(_EXECUTED, False))
 
 
 def _silence_junit(config: pytest.Config, run: Run) -> None:
@@ -143,7 +143,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     run = config.stash.get(RUN, None)
     if run is None:
         return
-    if run.evidence is None and not run.drills():
+    if run.evidence is None and not run.judged():
         run.discard()
     run.journal.close()
 

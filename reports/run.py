@@ -98,6 +98,10 @@ class Run:
         """The drills opened so far."""
         return [event["drill"] for event in self._events() if event["kind"] == "drill.opened"]
 
+    def judged(self) -> bool:
+        """Whether a drill was opened, or a deployment checked."""
+        return any(event["kind"] in ("drill.opened", "check", "control") for event in self._events())
+
     def assess(self, drill: str) -> dict[str, Any]:
         """One drill's part of the evidence, from the files as they are now; call it after ``drill.closed``.
 
@@ -143,8 +147,10 @@ class Run:
         Raises:
             HarnessError: a drill was opened.
         """
-        if self.drills():
-            raise HarnessError(str(self.directory), seen="it holds a drill", remedy="a run is kept, aborted or not")
+        if self.judged():
+            raise HarnessError(
+                str(self.directory), seen="it holds a drill or a check", remedy="a run is kept, aborted or not"
+            )
         self.journal.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
