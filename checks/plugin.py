@@ -26,6 +26,14 @@ def subject(run: RunRecord, ground: Ground, pytestconfig: pytest.Config) -> Iter
     deployment = make_deployment(pytestconfig, run.redactor, "conformance")
     directory = ground.workspace.directory / "checks"
     directory.mkdir()
+    run.journal.write(
+        "conformance.opened",
+        deployment=deployment.name,
+        architecture=deployment.architecture,
+        provider=deployment.provider,
+        stand_in=deployment.stand_in,
+        tools=dict(deployment.versions()),
+    )
     deployment.spin_up({})
     deployment.seed(lambda what, done, of: None)
     try:

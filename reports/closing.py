@@ -25,6 +25,7 @@ _STYLES: Final[Mapping[str, dict[str, bool]]] = {
     "not tested": {"yellow": True},
     "passed": {"green": True},
 }
+_ORDER: Final = ("error", "failed", "not tested", "passed")
 Line = tuple[str, dict[str, bool]]
 
 
@@ -42,10 +43,14 @@ def lines(evidence: Mapping[str, Any]) -> Iterator[Line]:
         yield from _sum(evidence)
     for drill in drills:
         yield from _told(drill, _MOST_LINES_OF_MANY if many else _MOST_LINES, named=len(drills) > 1)
+    if evidence["conformance"]:
+        yield from _conformance(evidence["conformance"])
     yield from _not_tested(evidence)
     for reason in evidence["reasons"]:
         yield from _wrapped("run: ", reason, _STYLES.get(evidence["verdict"], {}))
     yield "", {}
+    if any(part["stand_in"] for part in [*drills, *([evidence["conformance"]] if evidence["conformance"] else [])]):
+        yield f"{'of:':<10}the reference application, a stand-in; not the Enprivacy product", {}
     yield f"{'verdict:':<10}{evidence['verdict']}", _STYLES.get(evidence["verdict"], {})
 
 
@@ -133,6 +138,10 @@ def _told(drill: Mapping[str, Any], most: int, *, named: bool) -> Iterator[Line]
             yield from _wrapped("", f"{drill['drill']}:", {"bold": True})
     for reason in drill["reasons"]:
         yield from _wrapped(f"{drill['drill']}: ", reason, _STYLES.get(drill["verdict"], {}))
+    yield from _findings(findings, most)
+
+
+def _findings(findings: Sequence[Mapping[str, Any]], most: int) -> Iterator[Line]:
     for finding in findings[:most]:
         style = {"red": True} if finding["severity"] == "failure" else {"yellow": True}
         yield from _wrapped(f"{finding['code']}  ", f"{finding['title']}. {finding['seen']}", style)
@@ -141,10 +150,35 @@ def _told(drill: Mapping[str, Any], most: int, *, named: bool) -> Iterator[Line]
         yield f"... and {len(findings) - most} more findings, in the report", {}
 
 
+def _conformance(conformance: Mapping[str, Any]) -> Iterator[Line]:
+    """What was checked of the deployment itself: a line for each suite, then what was found."""
+    suites: dict[str, list[str]] = {}
+    for row in conformance["checks"]:
+        suites.setdefault(row["check"].partition("-")[0].replace("_", " "), []).append(row["verdict"])
+    yield "", {}
+    for suite, verdicts in suites.items():
+        counts = ", ".join(f"{verdicts.count(each)} {each}" for each in _ORDER if each in verdicts)
+        worst = next(each for each in _ORDER if each in verdicts)
+        yield f"{suite + ':':<22}{counts}", _STYLES.get(worst, {})
+    controls = conformance["controls"]
+    style = _STYLES["passed" if controls["caught"] == controls["planted"] else "failed"]
+    yield f"{'faults seen:':<22}{controls['score'] if controls['planted'] else 'none planted'}", style
+    for row in [*conformance["checks"], *controls["rows"]]:
+        if row["error"]:
+            yield from _wrapped(f"{row.get('check') or row['control']}: ", row["error"], _STYLES["error"])
+    if conformance["findings"]:
+        yield "", {}
+    findings = sorted(conformance["findings"], key=lambda each: each["severity"] != "failure")
+    yield from _findings(findings, _MOST_LINES)
+
+
 def _not_tested(evidence: Mapping[str, Any]) -> Iterator[Line]:
     """What was left out, of the whole run and of its drills; what several drills left out alike, once."""
-    drills = evidence["drills"]
-    remarks: dict[tuple[str, str], list[str]] = {(each["what"], each["reason"]): [] for each in evidence["not_tested"]}
+    drills, conformance = evidence["drills"], evidence["conformance"]
+    remarks: dict[tuple[str, str], list[str]] = {
+        (each["what"], each["reason"]): []
+        for each in [*evidence["not_tested"], *(conformance["not_tested"] if conformance else [])]
+    }
     for drill in drills:
         for each in drill["not_tested"]:
             remarks.setdefault((each["what"], each["reason"]), []).append(drill["drill"])

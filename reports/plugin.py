@@ -159,7 +159,7 @@ def pytest_metadata(metadata: dict[str, Any], config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_html_report_title(report: Any) -> None:
     """Give the page a title of its own."""
-    report.title = "Restore drill"
+    report.title = "Restore drills and conformance"
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -186,7 +186,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     run = config.stash.get(RUN, None)
     if run is None or run.evidence is None:
         return
-    terminalreporter.section("restore drill")
+    terminalreporter.section("restore drill" if run.drills() else "conformance")
     for text, style in closing.lines(run.evidence):
         terminalreporter.line(text, **style)
     report = Path(config.option.htmlpath) if getattr(config.option, "htmlpath", None) else None

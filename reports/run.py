@@ -99,8 +99,8 @@ class Run:
         return [event["drill"] for event in self._events() if event["kind"] == "drill.opened"]
 
     def judged(self) -> bool:
-        """Whether a drill was opened, or a deployment checked."""
-        return any(event["kind"] in ("drill.opened", "check", "control") for event in self._events())
+        """Whether a drill was opened, or a deployment to be checked."""
+        return any(event["kind"] in ("drill.opened", "conformance.opened") for event in self._events())
 
     def assess(self, drill: str) -> dict[str, Any]:
         """One drill's part of the evidence, from the files as they are now; call it after ``drill.closed``.

@@ -119,7 +119,7 @@ def test_a_verdict_worse_than_pytests_own_decides_the_exit_status(session, runs,
 def test_tests_without_any_drill_prove_nothing(session, runs):
     result = session("drills/test_drill.py::test_no_drill")
     assert result.ret == 1
-    assert evidence_of(runs()[0])["reasons"] == ["no drill was run"]
+    assert evidence_of(runs()[0])["reasons"] == ["no drill was run, and no deployment checked"]
 
 
 def test_an_interrupted_drill_is_kept_as_an_error(session, runs, monkeypatch):
