@@ -83,7 +83,8 @@ class Barman:
         """Why it cannot run here; empty text where it can."""
         program = _program()
         if program is None:
-            return f"no program barman in {OWN_PROGRAM.parent.relative_to(CHECKOUT)} below the checkout or on PATH"
+            own = OWN_PROGRAM.parent.relative_to(CHECKOUT)
+            return f"no program barman in {own} below the checkout or on PATH: docs/pgbackrest-and-barman.md says how"
         if shutil.which("rsync") is None:
             return "no program rsync on PATH, by which Barman restores"
         # Barman changes to the user whom its configuration names: it must be the one who runs it.

@@ -75,7 +75,7 @@ class PgBackRest:
         """Why it cannot run here; empty text where it can."""
         program = shutil.which("pgbackrest")
         if program is None:
-            return "no program pgbackrest on PATH"
+            return "no program pgbackrest on PATH: docs/pgbackrest-and-barman.md says how to install it"
         shown = means.processes.run([program, "version"], timeout=20).output.read_text().strip()
         major, numbers = means.tools.major, re.search(r"\d+(?:\.\d+)+", shown)
         first = FIRST_RELEASE_FOR.get(major)

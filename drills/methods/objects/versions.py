@@ -43,7 +43,7 @@ class Versions:
 
     def unavailable(self, means: Means) -> str:
         """See ``drills.contract.NeedsMeans``."""
-        return "" if means.versioned_bucket else "the bucket keeps no versions"
+        return "" if means.versioned_bucket else "the bucket keeps no versions: drill one whose object server does"
 
     def back_up(self, source: ObjectStore, target: Path, job: Job) -> None:  # noqa: ARG002 - the contract's
         """Write down when the backup began, and when it was last called.

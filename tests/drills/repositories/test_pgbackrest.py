@@ -185,4 +185,4 @@ def test_it_says_which_server_the_installed_version_takes(tmp_path, monkeypatch,
 def test_without_the_program_it_says_so(tmp_path, monkeypatch, means):
     monkeypatch.setenv("PATH", str(tmp_path))
     tools = PostgresTools(directory=tmp_path, version="15.1", found="")
-    assert METHOD.unavailable(means(tools)) == "no program pgbackrest on PATH"
+    assert METHOD.unavailable(means(tools)).startswith("no program pgbackrest on PATH: docs/")
