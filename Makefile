@@ -1,12 +1,15 @@
-# Two commands for people: "make drill" and "make test". Both set up what they need on a fresh machine with Python 3.11.
+# Three commands for people: "make drill", "make check" and "make test". Each sets up what it needs on a fresh machine with Python 3.11.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: drill test lint benchmark lock clean
+.PHONY: drill check test lint benchmark lock clean
 
 drill: $(READY)
 	$(BIN)/python -m pytest drills $(ARGS)
+
+check: $(READY)
+	$(BIN)/python -m pytest checks $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest tests -n 2 --dist worksteal $(ARGS)

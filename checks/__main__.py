@@ -15,11 +15,9 @@ def table() -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for check in every_check().values():
         for number, code in enumerate(check.finds):
-            breaks = "; ".join(
-                f"{fault.breaks} (`{fault.name}`)"
-                for fault in every_fault().values()
-                if fault.check == check.id and code in fault.expects
-            )
+            shown = [fault for fault in every_fault().values() if code in fault.expects]
+            own = [f"{fault.breaks} (`{fault.name}`)" for fault in shown if fault.check == check.id]
+            breaks = "; ".join(own) or f"as `{shown[0].name}` does for another check"
             first = number == 0
             yield (
                 f"| {f'**{check.title}** `{check.id}`' if first else ''} | `{code}`: {finding_kinds()[code].title}"

@@ -61,7 +61,7 @@ def judge_set(
     return [
         *_foreign(manifest, deployment, system_identifier),
         *_stale(manifest, now_utc, max_age_ns),
-        *_mismatched(manifest, server_version, physical),
+        *mismatched(manifest, server_version, physical),
         *_empty(manifest["components"], components),
     ]
 
@@ -76,7 +76,7 @@ def _foreign(manifest: Mapping[str, Any], deployment: str, system_identifier: st
 
 
 def _stale(manifest: Mapping[str, Any], now_utc: str, max_age_ns: int) -> list[Finding]:
-    made, now = _instant(manifest["made_utc"]), _instant(now_utc)
+    made, now = instant_of(manifest["made_utc"]), instant_of(now_utc)
     age_ns = (now - made) // datetime.timedelta(microseconds=1) * 1000
     if made - now > CLOCKS_APART:
         seen = f"made {manifest['made_utc']}, which is after now, {now_utc}: its age is unknown"
@@ -87,7 +87,12 @@ def _stale(manifest: Mapping[str, Any], now_utc: str, max_age_ns: int) -> list[F
     return [Finding(code="BACKUP-STALE", seen=seen, where=MANIFEST)]
 
 
-def _instant(stamp: str) -> datetime.datetime:
+def instant_of(stamp: str) -> datetime.datetime:
+    """The instant that a manifest's stamp names.
+
+    Raises:
+        UsageProblem: it is not RFC 3339 with a time zone.
+    """
     try:
         instant = datetime.datetime.fromisoformat(stamp)
         if instant.tzinfo is None:
@@ -99,7 +104,8 @@ def _instant(stamp: str) -> datetime.datetime:
     return instant
 
 
-def _mismatched(manifest: Mapping[str, Any], server_version: int, physical: bool) -> list[Finding]:
+def mismatched(manifest: Mapping[str, Any], server_version: int, physical: bool) -> list[Finding]:
+    """Which versions of PostgreSQL do not fit each other: of the source, of the tools, of the server to restore into."""
     source, target = int(manifest["server_version"]) // 10000, server_version // 10000
     shown = str(manifest["tools"].get("postgresql", ""))
     tools = re.match(r"\d+", shown)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from reports.records import Failure, Finding, HarnessError, Journal, Severity
 
@@ -51,14 +52,15 @@ class Check:
 
 @contextlib.contextmanager
 def checked(
-    journal: Journal, drill: str, name: str, *, expected: bool = False, title: str = "", guide: str = "",
-    supports: Sequence[str] = (),
+    journal: Journal, drill: str, name: str, *, expected: bool = False, optional: bool = False, title: str = "",
+    guide: str = "", supports: Sequence[str] = (),
 ) -> Iterator[Check]:  # fmt: skip
     """Run one check. If it breaks, that is journalled as its error and the next check goes on.
 
     Args:
         drill: empty for a check of the deployment itself.
         expected: the disaster planted what this check must find; it then passes by finding something.
+        optional: where there was nothing for it to look at, only that and the reason are journalled.
         title: what must be so, in a sentence.
         guide: the line of the Operations Guide that it answers.
         supports: the controls of standards that its result supports.
@@ -71,18 +73,29 @@ def checked(
         # Whatever breaks a checker means that nothing was verified: an error in the evidence, never a pass.
         check.error = f"{type(problem).__name__}: {problem}"
     finally:
-        journal.write(
-            "check",
-            check=name,
-            started_ns=started,
-            ended_ns=journal.clock.now(),
-            looked_at=check.looked_at,
-            findings=[finding.as_record() for finding in check.findings],
-            error=check.error[:2000],
-            not_tested=check.not_tested,
-            **({"drill": drill} if drill else {"title": title, "guide": guide, "supports": list(supports)}),
+        _journal(journal, {"drill": drill} if drill else {}, check, optional, {
+            "check": name,
+            "started_ns": started,
+            "ended_ns": journal.clock.now(),
+            **({} if drill else {"title": title, "guide": guide, "supports": list(supports)}),
             **({"expected": True} if expected else {}),
-        )
+        })  # fmt: skip
+
+
+def _journal(journal: Journal, whose: dict[str, str], check: Check, optional: bool, said: dict[str, Any]) -> None:
+    if optional and not (check.looked_at or check.findings or check.error):
+        for remark in check.not_tested:
+            journal.write("not_tested", **whose, **remark)
+        return
+    journal.write(
+        "check",
+        **whose,
+        **said,
+        looked_at=check.looked_at,
+        findings=[finding.as_record() for finding in check.findings],
+        error=check.error[:2000],
+        not_tested=check.not_tested,
+    )
 
 
 @contextlib.contextmanager

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from checks.conformance.registry import every_check, every_fault
 from checks.conformance.subject import Subject, behind_proxies
+from fixtures.backup_set import BackupPlaces
+from fixtures.deployment import Deployment
 from fixtures.ground import Ground, RunRecord
-from fixtures.plugin import PROFILE, make_deployment
+from fixtures.objectives import BackupObjectives, Kept, backup_objectives
+from fixtures.plugin import OBJECTIVES, PROFILE, make_deployment
+from fixtures.profile import Profile
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -21,11 +28,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="module")
-def subject(run: RunRecord, ground: Ground, pytestconfig: pytest.Config) -> Iterator[Subject]:
+def subject(
+    run: RunRecord,
+    ground: Ground,
+    pytestconfig: pytest.Config,
+    backup_maker: Callable[[Deployment, Path], BackupPlaces],
+) -> Iterator[Subject]:
     """A deployment of the suite's own, up and filled, its services behind proxies; gone after the last check."""
     deployment = make_deployment(pytestconfig, run.redactor, "conformance")
     directory = ground.workspace.directory / "checks"
     directory.mkdir()
+    profile = pytestconfig.stash[PROFILE]
     run.journal.write(
         "conformance.opened",
         deployment=deployment.name,
@@ -37,14 +50,35 @@ def subject(run: RunRecord, ground: Ground, pytestconfig: pytest.Config) -> Iter
     deployment.spin_up({})
     deployment.seed(lambda what, done, of: None)
     try:
-        with behind_proxies(deployment) as proxies:
+        with behind_proxies(deployment, directory / "faults") as proxies:
             yield Subject(
                 deployment=deployment,
-                profile=pytestconfig.stash[PROFILE],
+                profile=profile,
                 directory=directory,
                 clock=run.clock,
                 redactor=run.redactor,
                 proxies=proxies,
+                switches=directory / "faults",
+                sets=functools.cache(lambda: _named(profile) or backup_maker(deployment, directory)),
+                objectives=_asked(pytestconfig),
             )
     finally:
         deployment.put_away(directory / "deployment")
+
+
+def _named(profile: Profile) -> BackupPlaces | None:
+    """The operator's own backup sets, where the profile names them."""
+    sets = profile.backup_sets
+    if sets is None:
+        return None
+    return BackupPlaces(sets=sets, apart=profile.backup_sets_apart or sets.with_name(f"{sets.name}-apart"))
+
+
+def _asked(config: pytest.Config) -> BackupObjectives:
+    """What is asked of the backups. A set that the suite has made for itself tells nothing of how many are kept."""
+    profile = config.stash[PROFILE]
+    tier = config.getoption("targets") or profile.tier
+    asked = backup_objectives(profile, rpo=config.stash[OBJECTIVES]["rpo"], tier=tier)
+    if profile.backup_sets is None:
+        asked = dataclasses.replace(asked, sets=Kept(least=None, source="the one set was made by the suite itself"))
+    return asked

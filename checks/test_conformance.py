@@ -21,6 +21,9 @@ def test_conformance(conformance: Conformance, subject: Subject, run: RunRecord)
 
 
 def test_fault_is_seen(fault: Fault, subject: Subject, run: RunRecord) -> None:
-    with proven(run.journal, fault.name, breaks=fault.breaks, expects=fault.expects) as check, fault.apply(subject):
-        every_check()[fault.check].look(subject, check)
+    with (
+        proven(run.journal, fault.name, breaks=fault.breaks, expects=fault.expects) as check,
+        fault.apply(subject) as other,
+    ):
+        every_check()[fault.check].look(other or subject, check)
     check.require_saw(fault.expects)

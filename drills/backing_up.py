@@ -6,17 +6,21 @@ import contextlib
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from checks.configuration import digest_configuration
-from checks.database import fingerprint
+from checks.database import Fingerprint, fingerprint
 from checks.inventories import ObjectEntry, read_inventory, sorted_keys, write_inventory
 from checks.objects import merged, take_inventory
 from checks.point_in_time import write_mark
 from checks.snapshot import HeldSnapshot, hold_snapshot, hold_snapshot_at_mark, read_sequences
+from checks.target import needs_of
 from drills import verification
+from drills.contract import Archives, DatabaseMethod, ObjectMethod
 from drills.made import Instant, Made
 from drills.site import Site
-from fixtures.backup_set import BackupSet, sha256_of, write_manifest
+from fixtures.backup_set import COMPONENTS, BackupSet, sha256_of, write_manifest
+from fixtures.deployment import Deployment
 from reports.records import utc_stamp
 
 STORED = "fingerprint.json"
@@ -70,7 +74,7 @@ def make_set(site: Site, number: int, key: bytes, previous: Made | None) -> Made
     backup = site.backup_set(number)
     for component in ("database", "objects", "configuration"):
         backup.place(component).mkdir(parents=True, mode=0o700)
-    limit, identifier = site.profile.backup_limit_ns, system_identifier(site)
+    limit, identifier = site.profile.backup_limit_ns, system_identifier(deployment)
     in_log = scenario.database.basis == "target"
     began_ns = clock.now()
     with contextlib.ExitStack() as stack:
@@ -103,16 +107,15 @@ def make_set(site: Site, number: int, key: bytes, previous: Made | None) -> Made
             instant = read_instant(site, held, mark, stored=stored, key=key, at_ns=at_ns)
             manifest = write_manifest(
                 backup,
-                {
-                    "deployment": deployment.name,
-                    "run": site.record.run_id,
-                    "made_utc": utc_stamp(),
-                    "tools": deployment.versions(),
-                    "system_identifier": identifier,
-                    "server_version": instant.fingerprint.server_version,
-                    "snapshot": {"name": held.name, "wal_lsn": held.wal_lsn, "database_time": held.database_time},
-                    "recipient": site.keys.recipient,
-                },
+                describe(
+                    deployment,
+                    held,
+                    instant.fingerprint,
+                    methods=(scenario.database, scenario.objects),
+                    run_id=site.record.run_id,
+                    recipient=site.keys.recipient,
+                    duration_ns=clock.now() - began_ns,
+                ),
             )
             objects, allowed = _objects_held(site, backup, at_first, listed, number)
             orphans = verification.check_backup(site, held, objects) + len(allowed)
@@ -140,9 +143,46 @@ def make_set(site: Site, number: int, key: bytes, previous: Made | None) -> Made
     )
 
 
-def system_identifier(site: Site) -> str:
+def describe(
+    deployment: Deployment,
+    held: HeldSnapshot,
+    fingerprint: Fingerprint,
+    *,
+    methods: tuple[DatabaseMethod, ObjectMethod],
+    run_id: str,
+    recipient: str,
+    duration_ns: int,
+) -> dict[str, Any]:
+    """What a manifest says of a set beside its files.
+
+    ``kept`` are the components whose files lie in the set; ``logged``: a write-ahead log goes on from it; ``sizes``:
+    bytes that come back where that is not the size of the files; ``needs``: see ``checks.target``.
+    """
+    database, objects = methods
+    row = held.connection.execute("SELECT pg_database_size(current_database())").fetchone()
+    assert row is not None
+    return {
+        "deployment": deployment.name,
+        "run": run_id,
+        "made_utc": utc_stamp(),
+        "duration_ns": duration_ns,
+        "tools": deployment.versions(),
+        "system_identifier": system_identifier(deployment),
+        "server_version": fingerprint.server_version,
+        "snapshot": {"name": held.name, "wal_lsn": held.wal_lsn, "database_time": held.database_time},
+        "recipient": recipient,
+        "methods": {"database": database.name, "objects": objects.name},
+        "physical": database.into == "files",
+        "logged": isinstance(database, Archives),
+        "kept": list(COMPONENTS) if objects.plain else ["database", "configuration"],
+        "sizes": {"database": int(row[0])},
+        "needs": needs_of(fingerprint),
+    }
+
+
+def system_identifier(deployment: Deployment) -> str:
     """The number that every PostgreSQL cluster is given when it is made."""
-    with site.deployment.database.connect() as connection:
+    with deployment.database.connect() as connection:
         row = connection.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
     assert row is not None
     return str(row[0])

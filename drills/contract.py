@@ -14,6 +14,7 @@ from fixtures.backup_set import BackupSet
 from fixtures.deployment import Database, Deployment, ObjectStore
 from fixtures.postgres_tools import PostgresTools
 from fixtures.processes import Processes
+from fixtures.rotation import Credential
 from reports.records import Finding
 
 # What a database backup holds: exactly ``job.snapshot``, any instant up to the last one archived, or some instant.
@@ -220,3 +221,11 @@ class TriesWrongKey(Protocol):
     """A disaster after which the configuration is first restored with a key that is not its own."""
 
     tries_wrong_key: bool
+
+
+@runtime_checkable
+class RotatesCredential(Protocol):
+    """A disaster before which a credential of the database was revoked, after the backup: a restore brings it back."""
+
+    def rotate(self, deployment: Deployment) -> Sequence[Credential]:
+        """Rotate, and hand back what is revoked from here on."""

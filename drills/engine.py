@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from checks.checked import checked
 from checks.output import lies
 from checks.quiet import compare_archives, list_archive
 from checks.snapshot import HeldSnapshot, hold_snapshot
-from drills import ledger, restoring, verification, watching
+from drills import conforming, ledger, restoring, verification, watching
 from drills.backing_up import hold_instant, make_set, read_instant
-from drills.contract import Archives, SpoilsBackup, Target
+from drills.contract import Archives, RotatesCredential, SpoilsBackup, Target
 from drills.controls.bench import Bench
 from drills.controls.prove import prove
 from drills.made import Instant, Made
@@ -26,6 +26,7 @@ from fixtures.backup_set import check_manifest, count_files
 from fixtures.network import answers
 from fixtures.objectives import Objective
 from fixtures.processes import Finished, Running
+from fixtures.rotation import Credential
 from reports.records import NANOSECONDS, Failure, Finding, HarnessError, Verdict, pause
 
 
@@ -61,6 +62,8 @@ class Drill:
         self._before_strike: Instant | None = None
         self._restored: HeldSnapshot | None = None
         self._spared: Path | None = None
+        self._revoked: Sequence[Credential] = ()
+        self._trail = conforming.Trail()
         self._outcome: verification.Outcome | None = None
         self._receivers: list[Running] = []
         self._said: list[Finished] = []
@@ -144,6 +147,11 @@ class Drill:
 
     def diverge(self) -> None:
         """Let writes go on, so that the disaster costs something; then read what the database holds before it."""
+        disaster = self.site.scenario.disaster
+        if isinstance(disaster, RotatesCredential):
+            with self._phase("rotate"):
+                self._revoked = disaster.rotate(self.deployment)
+                verification.check_revoked(self.site, self._revoked)
         with self._phase("diverge"):
             pause(self.profile.load_diverge_ns / NANOSECONDS, why="acknowledged writes lie between backup and strike")
         if self._restores_to_backup():
@@ -173,6 +181,8 @@ class Drill:
             check.looked_at = {"files": sum(count_files(made.backup) for made in self._made)}
         with self._step("backup complete"):
             check.require()
+        with self._step("read the audit trail"):
+            self._trail = conforming.open_trail(self.site, self._held)
         with self._phase("strike"):
             self._door = self.deployment.client_access().url
             self._struck_ns = self.record.clock.now()
@@ -304,6 +314,8 @@ class Drill:
             spared=self._spared,
             restored=restored,
             own=self._load.own_writes(since=self._struck_ns),
+            revoked=self._revoked,
+            trail=self._trail,
             key=self._key,
         )
 

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -17,7 +18,10 @@ from drills.plan import plan
 from drills.record import Record
 from drills.registry import all_disasters, configuration_methods, database_methods, object_methods
 from drills.scenario import Scenario, choose, every_scenario
+from drills.set_beside import make_set_beside
 from drills.site import open_site
+from fixtures.backup_set import BackupPlaces
+from fixtures.deployment import Deployment
 from fixtures.ground import Ground
 from fixtures.plugin import GROUND, OBJECTIVES, PROFILE, SIZES, bytes_needed, make_deployment
 from fixtures.processes import tail
@@ -146,6 +150,22 @@ def _unavailable(config: pytest.Config, drills: Sequence[pytest.Item]) -> dict[t
 def deployment(run: Record, ground: Ground, pytestconfig: pytest.Config) -> EmbeddedDeployment:  # noqa: ARG001 - stands on it
     """The deployment that every drill of the session spins up, destroys and restores."""
     return make_deployment(pytestconfig, run.redactor, "deployment", keeps_template=pytestconfig.stash[SEVERAL])
+
+
+@pytest.fixture(scope="module")
+def backup_maker(run: Record, pytestconfig: pytest.Config) -> Callable[[Deployment, Path], BackupPlaces]:
+    """Makes a backup set of a deployment that is up, for the checks of another room, which may not import this one."""
+    profile = pytestconfig.stash[PROFILE]
+
+    def make(deployment: Deployment, directory: Path) -> BackupPlaces:
+        keys = key_pair(profile)
+        for secret in (keys.identity, keys.passphrase):
+            run.redactor.learn(secret)
+        return make_set_beside(
+            deployment, directory, name=f"{run.run_id}-checks", profile=profile, keys=keys, clock=run.clock
+        )
+
+    return make
 
 
 @pytest.fixture

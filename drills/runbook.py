@@ -53,6 +53,19 @@ AFTERWARDS: Final = {
     "barman": _START,
     "pgbackrest": _START,
 }
+# A backup older than a rotation brings the old password back, with the roles and with the configuration.
+ROTATE_AGAIN: Final = (
+    "First, while no client is let in: the restore brought the database's users back with the passwords of the backup's"
+    " instant, and the configuration too. Where one was rotated or revoked since, whoever knows the old one gets in"
+    " again. Rotate it again now, try the old one, which must be refused, and take a new backup afterwards:"
+)
+BY_ROTATION: Final = (
+    "# Asks for the new password, and sends a verifier of it only:\n"
+    "psql --dbname=postgres --command='\\password <application user>'\n"
+    "# Put the same password into the configuration that the services are started with. An old user of two that take\n"
+    "# turns is locked instead:\n"
+    "psql --dbname=postgres --command='ALTER ROLE \"<old user>\" NOLOGIN'"
+)
 HOW_TO_READ: Final = (
     "This is the record of drills, not a complete procedure. The commands ran in it, in this order, unless they are"
     " marked as done by hand; servers that the suite started and stopped, access rules and buckets that it made in its"
@@ -136,6 +149,9 @@ def _procedure(drill: Drill) -> Iterator[str]:
     )
     for number, step in enumerate(drill.steps, start=1):
         yield f"### {number}. {step.name[0].upper()}{step.name[1:]}: {format_duration(step.took_ns)}"
+        if step.name == "start" and "database" in _restored(drill):
+            yield ROTATE_AGAIN
+            yield _fenced(BY_ROTATION)
         yield from _step(step, methods)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ import psycopg
 
 from checks.checked import checked
 from checks.configuration import check_sealed, compare_configuration, digest_configuration
+from checks.credentials import credentials_returned, judge_logins
 from checks.database import compare, fingerprint, sequences_behind_columns, tables_that_changed
 from checks.inventories import ObjectEntry, read_inventory
 from checks.live import rows_lost, with_those_they_change
@@ -23,10 +24,12 @@ from checks.quiet import archiving_settings, compare_jobs, read_job_effects, rea
 from checks.reach import reach_of_application
 from checks.references import check_references
 from checks.snapshot import HeldSnapshot, reading
+from drills.conforming import Trail, verify_conformance, verify_trail
 from drills.made import Instant, Made
 from drills.own_writes import PER_UPLOAD, OwnWrites
 from drills.site import Site
 from fixtures.backup_set import FILES, BackupSet
+from fixtures.rotation import Credential
 from reports.records import Finding
 
 DESCRIPTIONS: Final = {
@@ -44,7 +47,8 @@ class Outcome:
     ``made`` is the backup set that was restored. ``instant`` is the one that the database must equal; where it came
     back to one that nobody read, all of it but the tables that went on changing until ``last_read``. ``spared`` lists
     the bucket that the disaster spared, as it was before what it lacked was put back. ``restored`` holds the restored
-    database as it was before any client was let in; ``own`` is what the suite wrote itself.
+    database as it was before any client was let in; ``own`` is what the suite wrote itself. ``revoked`` are credentials
+    that were revoked after the backup, which a restore brings back. ``trail`` is the audit trail across the strike.
     """
 
     made: Made
@@ -54,6 +58,8 @@ class Outcome:
     restored: HeldSnapshot
     own: OwnWrites
     key: bytes = dataclasses.field(repr=False)
+    trail: Trail
+    revoked: Sequence[Credential] = ()
 
 
 def verify(site: Site, outcome: Outcome) -> Path:
@@ -70,6 +76,9 @@ def verify(site: Site, outcome: Outcome) -> Path:
     _verify_configuration(site, outcome)
     _verify_quiet(site, outcome)
     _verify_reach(site, outcome)
+    _verify_revoked(site, outcome)
+    verify_trail(site, outcome.trail, outcome.restored.connection)
+    verify_conformance(site)
     return bucket
 
 
@@ -224,6 +233,20 @@ def _verify_reach(site: Site, outcome: Outcome) -> None:
         )
 
 
+def _verify_revoked(site: Site, outcome: Outcome) -> None:
+    """Whether what had been revoked opens the restored server again: with a backup older than that, it must be seen."""
+    if not outcome.revoked:
+        return
+    back = credentials_returned(outcome.restored.connection, outcome.revoked)
+    # An operator's own commands may restore an instant after the rotation.
+    later = not back and site.scenario.database.basis == "some instant"
+    with checked(site.journal, site.id, "revoked credentials", expected=not later) as check:
+        check.looked_at, check.findings = {"credentials": len(outcome.revoked)}, back
+        if later:
+            reason = "the method restored an instant after the rotation, so that nothing could come back"
+            check.not_tested = [{"what": "a revoked credential that the restore brings back", "reason": reason}]
+
+
 def _verify_quiet(site: Site, outcome: Outcome) -> None:
     """Whether the restored copy kept from doing again what had been done."""
     deployment = site.deployment
@@ -241,6 +264,19 @@ def _verify_quiet(site: Site, outcome: Outcome) -> None:
         with deployment.database.connect() as connection:
             check.findings = archiving_settings(connection)
         check.looked_at = {"servers": 1}
+
+
+def check_revoked(site: Site, revoked: Sequence[Credential]) -> None:
+    """Whether the server refuses what was revoked: what was never revoked cannot come back.
+
+    Raises:
+        Failure: it does not.
+    """
+    dsn = site.deployment.client_access().dsn
+    with checked(site.journal, site.id, "revoked before the strike") as check:
+        check.looked_at = {"credentials": len(revoked)}
+        check.findings = [finding for each in revoked for finding in judge_logins(dsn, old=each, new=None)]
+    check.require()
 
 
 def check_backup(site: Site, held: HeldSnapshot, objects: Path) -> int:

@@ -16,8 +16,8 @@ from fixtures.refapp import faults
 from reports.records import HarnessError, finding_kinds
 
 Look = Callable[[Subject, Check], None]
-Breaking = Callable[[Subject], Iterator[None]]
-Break = Callable[[Subject], contextlib.AbstractContextManager[None]]
+Breaking = Callable[[Subject], Iterator[Subject | None]]
+Break = Callable[[Subject], contextlib.AbstractContextManager[Subject | None]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,10 @@ class Conformance:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fault:
-    """Something broken on purpose, for as long as ``apply`` is entered; ``check`` must then find one of ``expects``."""
+    """Something broken on purpose, for as long as ``apply`` is entered; ``check`` must then find one of ``expects``.
+
+    What ``apply`` yields is looked at in the subject's place, where it yields anything: say, with other backup sets.
+    """
 
     name: str
     breaks: str
@@ -78,10 +81,8 @@ def conformance(
     return register
 
 
-def fault(
-    check: Look, *, expects: Sequence[str], breaks: str
-) -> Callable[[Callable[[Subject], Iterator[None]]], Break]:
-    """Register a fault: a generator function that breaks something, yields, and mends it."""
+def fault(check: Look, *, expects: Sequence[str], breaks: str) -> Callable[[Breaking], Break]:
+    """Register a fault: a generator function that breaks something, yields, and mends it. See ``Fault``."""
 
     def register(apply: Breaking) -> Break:
         broken = contextlib.contextmanager(apply)
@@ -96,12 +97,8 @@ def switch(check: Look, name: str, *, services: Sequence[str], expects: Sequence
 
     @contextlib.contextmanager
     def thrown(subject: Subject) -> Iterator[None]:
-        subject.deployment.restart_services(services, {faults.VARIABLE: name}, wait=False)
-        subject.await_live(services)
-        try:
+        with subject.thrown(services, name):
             yield
-        finally:
-            subject.deployment.restart_services(services, {})
 
     _add_fault(check, name.replace("-", "_"), thrown, expects, faults.KNOWN[name])
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
 
+from fixtures.backup_set import BackupPlaces
 from fixtures.deployment import Deployment
 from fixtures.health import ask
+from fixtures.objectives import BackupObjectives
 from fixtures.profile import Profile
 from fixtures.proxy import Proxy
+from fixtures.refapp import faults
 from reports.records import Clock, Redactor, wait_until
 
 START_SECONDS = 20.0
@@ -24,7 +27,9 @@ class Subject:
     """A deployment under check.
 
     ``directory``: for whatever a check makes; ``proxies``: between the services and each dependency, by its name; empty
-    where the deployment is not the suite's own, and then nothing may be disturbed.
+    where the deployment is not the suite's own, and then nothing may be disturbed. ``switches``: the file that throws
+    fault switches. ``sets`` tells where its backups are, which are made when it is first asked where they are the
+    suite's own; ``objectives`` is what is asked of them.
     """
 
     deployment: Deployment
@@ -33,11 +38,24 @@ class Subject:
     clock: Clock
     redactor: Redactor
     proxies: Mapping[str, Proxy] = dataclasses.field(default_factory=dict)
+    switches: Path | None = None
+    sets: Callable[[], BackupPlaces | None] = lambda: None
+    objectives: BackupObjectives | None = None
 
     @property
     def owned(self) -> bool:
         """Whether it may be broken and restarted."""
         return bool(self.proxies)
+
+    @contextlib.contextmanager
+    def thrown(self, services: Sequence[str], fault: str) -> Iterator[None]:
+        """A fault switch of the reference application, thrown for a while in services that go on running."""
+        assert self.switches is not None
+        self.switches.write_text("".join(f"{service} {fault}\n" for service in services))
+        try:
+            yield
+        finally:
+            self.switches.unlink()
 
     def await_live(self, services: Sequence[str]) -> None:
         """Wait until services answer at all, whatever they say."""
@@ -51,8 +69,10 @@ class Subject:
 
 
 @contextlib.contextmanager
-def behind_proxies(deployment: Deployment) -> Iterator[Mapping[str, Proxy]]:
+def behind_proxies(deployment: Deployment, switches: Path) -> Iterator[Mapping[str, Proxy]]:
     """Put a proxy between the services of a deployment that is up and each of their dependencies.
+
+    Fault switches of the reference application are read from the file ``switches``.
 
     The configuration in force then names the proxies; it stays so, for the deployment goes when its proxies go.
     """
@@ -66,6 +86,7 @@ def behind_proxies(deployment: Deployment) -> Iterator[Mapping[str, Proxy]]:
             proxy = proxies[name] = stack.enter_context(Proxy(parts.hostname, parts.port))
             before, _, _ = parts.netloc.rpartition(":")
             values[variable] = parts._replace(netloc=f"{before}:{proxy.port}").geturl()
+        values[faults.FILE_VARIABLE] = str(switches)
         deployment.stop_services()
         deployment.write_configuration(values)
         deployment.start_services()

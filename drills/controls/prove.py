@@ -25,6 +25,7 @@ from drills.controls import (
     quiet,
     reach,
     target,
+    trail,
 )
 from drills.controls.bench import COPY, Bench, Control, Copy, Seen
 from fixtures.deployment import Deployment
@@ -41,6 +42,7 @@ BESIDE: Final = (
     reach,
     target,
     output,
+    trail,
     ledger,
 )
 

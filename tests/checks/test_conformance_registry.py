@@ -12,11 +12,13 @@ ROOT = Path(__file__).parents[2]
 GUIDE_LINES = 31
 
 
+SHOWN = {code for fault in every_fault().values() if len(fault.expects) == 1 for code in fault.expects}
+
+
 @pytest.mark.parametrize("check", every_check().values(), ids=lambda check: check.id)
-def test_every_code_of_a_check_has_a_fault_that_alone_shows_it(check):
-    shown = {code for fault in every_fault().values() if fault.check == check.id and len(fault.expects) == 1
-             for code in fault.expects}  # fmt: skip
-    assert set(check.finds) == shown
+def test_every_check_has_a_fault_of_its_own_and_each_of_its_codes_one_that_alone_shows_it(check):
+    assert any(fault.check == check.id for fault in every_fault().values())
+    assert set(check.finds) <= SHOWN
 
 
 @pytest.mark.parametrize("check", every_check().values(), ids=lambda check: check.id)
@@ -36,5 +38,5 @@ def test_a_code_that_the_table_of_findings_does_not_know_is_refused():
     def look(subject, check):
         """Something."""
 
-    with pytest.raises(HarnessError, match="NO-SUCH-CODE is not in findings.toml"):
+    with pytest.raises(HarnessError, match="NO-SUCH-CODE is not in"):
         conformance(guide="line 1: x", supports=(), finds=("NO-SUCH-CODE",))(look)

@@ -3,8 +3,10 @@ import json
 
 import pytest
 
-from checks.database import Fingerprint
-from checks.target import prerequisites
+from checks.database import Fingerprint, fingerprint
+from checks.snapshot import hold_snapshot
+from checks.target import Offer, judge_offer, judge_room, judge_tools, needs_of, prerequisites, read_offer
+from reports.records import UsageProblem, canonical
 
 EMPTY = Fingerprint(catalogue={}, tables={}, sequences={}, server_version=170010, method="record")
 
@@ -61,3 +63,57 @@ def test_another_version_of_a_collation_breaks_files_and_is_told_of_for_dumps(pr
     assert prerequisites(connection, same, physical=True) == []
     assert codes(prerequisites(connection, other, physical=True)) == ["COLLATION-MISMATCH"]
     assert codes(prerequisites(connection, other)) == ["COLLATION-CHANGED"]
+
+
+def needing(**needs):
+    return {"extensions": [], "roles": [], "collations": [], "locale": {}} | needs
+
+
+def offering(present, **needs):
+    return judge_offer(needing(**needs), read_offer(present[0], needing(**needs)))
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8"])
+def test_a_locale_that_every_system_has_is_silent(present, locale):
+    assert offering(present, locale={"provider": "c", "collate": locale, "ctype": locale}) == []
+
+
+def test_a_locale_that_the_system_does_not_know_is_found_and_nothing_is_left_of_asking(present):
+    (finding,) = offering(present, locale={"provider": "c", "collate": "xx_XX.utf8", "ctype": "C"})
+    assert finding.code == "LOCALE-ABSENT"
+    assert "xx_XX.utf8" in finding.seen
+    (left,) = present[0].execute("SELECT count(*) FROM pg_collation WHERE collname ~ 'drill_probe'").fetchone()
+    assert left == 0
+
+
+def test_what_a_database_needs_survives_being_written_into_a_manifest(present, model):
+    with hold_snapshot(model) as held:
+        needs = needs_of(fingerprint(model, held=held, jobs=1, key=b"k" * 32))
+    assert json.loads(canonical(needs)) == needs
+    assert {"owner_role", "app_role"} <= set(needs["roles"])
+    assert judge_offer(needs, read_offer(present[0], needs), roles_given=True) == []
+
+
+@pytest.mark.parametrize("needs", [{}, {"extensions": 1, "roles": [], "collations": []}, {"extensions": [{}]}])
+def test_needs_of_another_form_are_told_plainly(needs):
+    with pytest.raises(UsageProblem, match="not readable"):
+        judge_offer(needs, Offer(extensions=frozenset(), roles=frozenset(), versions={}))
+
+
+@pytest.mark.parametrize(
+    ("needed", "here", "found"),
+    [
+        ({"rclone": "1.70"}, {"rclone": "1.70", "postgresql": "17.1"}, []),
+        ({"rclone": "1.70"}, {"rclone": "2.0"}, []),
+        ({"rclone": "1.70"}, {}, ["TOOL-ABSENT"]),
+        ({"postgresql": "17.1"}, {"postgresql": "15.9"}, ["VERSION-MISMATCH"]),
+    ],
+)
+def test_programs_must_be_here_and_not_of_an_older_major_version(needed, here, found):
+    assert codes(judge_tools(needed, here)) == found
+
+
+def test_room_that_just_suffices_is_silent_and_a_byte_less_is_not():
+    assert judge_room({"database": 70, "objects": 30}, free=100, where="here") == []
+    (finding,) = judge_room({"database": 70, "objects": 31}, free=100, where="here")
+    assert finding.code == "RESTORE-NO-SPACE"

@@ -99,6 +99,19 @@ def test_the_steps_after_the_strike_stand_in_their_order_with_their_commands(wri
     assert "pg_dump --file" not in text and "rclone version" not in text
 
 
+def test_before_clients_are_let_in_a_password_that_came_back_is_rotated_again(written, runbook):
+    phases = ["detect", "restore database", "start", "first transaction"]
+    written.run("20260101T000000Z-0001", [{"name": "one", "phases": phases}])
+    text = runbook()
+    assert text.index("### 3. Start") < text.index("Rotate it again now") < text.index("### 4. First transaction")
+    assert "psql --dbname=postgres --command='\\password <application user>'" in text
+
+
+def test_where_the_database_survived_no_password_came_back(written, runbook):
+    written.run("20260101T000000Z-0001", [{"name": "one", "phases": ["detect", "restore objects", "start"]}])
+    assert "Rotate it again" not in runbook()
+
+
 def test_targets_and_figures_are_told_with_their_source(written, runbook):
     written.run("20260101T000000Z-0001", [{"name": "one"}])
     text = runbook()

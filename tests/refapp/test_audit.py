@@ -2,11 +2,16 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import uuid
+from pathlib import Path
 
 from fixtures.refapp.audit import GENESIS, AuditLog, Event
 
 FIELDS = "schema_version event_id seq time event_type outcome actor source target service request_id"
+ROOT = Path(__file__).parents[2]
 REQUIRED = set(FIELDS.split())
 
 
@@ -36,3 +41,25 @@ def test_a_row_has_as_many_parameters_as_the_statement():
     from fixtures.refapp.audit import INSERT_EVENT
 
     assert INSERT_EVENT.count("%s") == len(AuditLog("job", "3.0.0").row(event(1)))
+
+
+def sample(fault, secret=""):
+    """What the writer of samples writes with a fault switched on, as lines."""
+    environment = {**os.environ, "REFAPP_FAULTS": fault, "DATABASE_URL": secret}
+    command = [sys.executable, "-m", "fixtures.refapp.audit_sample"]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, cwd=ROOT, timeout=20, check=True)
+    return done.stdout.split(b"\n")
+
+
+def test_a_writer_without_a_fault_writes_another_line_and_chained_events():
+    other, *events, rest = sample("")
+    assert json.loads(other).keys() == {"time", "level", "message"}
+    assert [json.loads(event)["seq"] for event in events] == [1, 2, 3, 4]
+    assert json.loads(events[1])["prev_hash"] == hashlib.sha256(events[0]).hexdigest()
+    assert rest == b""
+
+
+def test_a_fault_spoils_events_and_leaves_other_lines():
+    other, *events, _ = sample("log-tells-password", "postgresql://a:opensesame@b/c")
+    assert b"opensesame" not in other
+    assert all(b"opensesame" in event for event in events)

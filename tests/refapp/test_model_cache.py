@@ -2,6 +2,7 @@
 
 import pytest
 
+from fixtures.model_hub import WEIGHTS_FILE, ModelHub, make_model
 from fixtures.refapp.model import MODEL_FILE, MODEL_ID, ModelError, load_model, preload_model
 
 
@@ -50,3 +51,43 @@ def test_a_broken_model_is_named_with_the_remedy(hub):
     next(hub.rglob(MODEL_FILE)).write_text("{")
     with pytest.raises(ModelError, match="not readable"):
         load_model(MODEL_ID)
+
+
+@pytest.fixture
+def online(hub, tmp_path, monkeypatch):
+    """A model hub that the client may ask, with a model that has weights; its cache is empty."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    with ModelHub() as served:
+        served.publish(MODEL_ID, make_model(tmp_path / "published", weights_bytes=2_000_000))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", served.endpoint)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", served.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        yield served
+
+
+def test_an_empty_cache_is_filled_from_the_hub(online):
+    assert load_model(MODEL_ID).revision == online.models[MODEL_ID].commit
+    assert sum(asked.download for asked in online.asked()) == 2
+
+
+def test_a_filled_cache_asks_the_hub_for_nothing(online):
+    load_model(MODEL_ID)
+    before = len(online.asked())
+    load_model(MODEL_ID)
+    assert len(online.asked()) == before
+
+
+def test_weights_that_are_not_those_of_the_model_are_refused(online, hub):
+    load_model(MODEL_ID)
+    next(hub.rglob(f".cache/**/{WEIGHTS_FILE}")).write_bytes(b"other weights")
+    with pytest.raises(ModelError, match="not readable"):
+        load_model(MODEL_ID)
+
+
+def test_a_hub_that_knows_no_such_model_is_told_without_its_address(online):
+    online.models.clear()
+    with pytest.raises(ModelError, match="the hub did not give it") as told:
+        load_model(MODEL_ID)
+    assert online.endpoint not in str(told.value)

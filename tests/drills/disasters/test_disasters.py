@@ -8,7 +8,7 @@ import threading
 import psycopg
 import pytest
 
-from drills.contract import KillsRestore, SpoilsBackup, TriesWrongKey
+from drills.contract import KillsRestore, RotatesCredential, SpoilsBackup, TriesWrongKey
 from drills.registry import all_disasters
 from fixtures.backup_set import BackupSet
 from fixtures.damage import Keys, user_tables
@@ -64,6 +64,7 @@ def test_every_disaster_is_offered_with_what_it_does():
              for name, each in all_disasters().items()}  # fmt: skip
     assert found == {
         "total_loss": ("gone", "gone", True, True),
+        "credential_rotated": ("gone", "gone", True, True),
         "restore_killed": ("gone", "gone", True, True),
         "newest_backup_unusable": ("gone", "gone", True, True),
         "data_directory_wiped": ("gone", "", False, True),
@@ -80,7 +81,8 @@ def test_every_disaster_is_offered_with_what_it_does():
 
 
 @pytest.mark.parametrize(("ability", "names"), [(SpoilsBackup, {"newest_backup_unusable"}),
-                         (KillsRestore, {"restore_killed"}), (TriesWrongKey, {"wrong_key"})])  # fmt: skip
+                         (RotatesCredential, {"credential_rotated"}), (KillsRestore, {"restore_killed"}),
+                         (TriesWrongKey, {"wrong_key"})])  # fmt: skip
 def test_an_ability_is_offered_by_whom_it_was_given_to(ability, names):
     assert {name for name, disaster in all_disasters().items() if isinstance(disaster, ability)} == names
 

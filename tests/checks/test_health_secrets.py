@@ -1,0 +1,66 @@
+import base64
+import json
+
+import pytest
+
+from checks.health_secrets import judge_secrets, planted
+from fixtures.health import Answer
+from reports.records import finding_kinds
+
+PASSWORD = "Zug/see+42 x"
+CONFIGURATION = {
+    "DATABASE_URL": "postgresql://app:Zug%2Fsee%2B42%20x@db.acme.example:5432/enprivacy",
+    "OBJECT_STORAGE_ENDPOINT": "http://127.0.0.1:9000",
+    "OBJECT_STORAGE_SECRET_KEY": "3f9a77c0e1d24b58",
+    "OCR_URL": "http://ocr:5001",
+    "MODEL_ID": "acme/small",
+    "HF_HUB_OFFLINE": "1",
+    "SHORT_TOKEN": "abc",
+    "BROKEN_URL": "http://[::1",
+}
+SHOWN = [
+    CONFIGURATION["DATABASE_URL"], PASSWORD, "Zug%2Fsee%2B42%20x", "3f9a77c0e1d24b58", b"3f9a77c0e1d24b58".hex(),
+    base64.b64encode(b"3f9a77c0e1d24b58").decode(), "db.acme.example", "ocr:5001", "127.0.0.1", "jdbc:postgresql://x/y",
+    "host=x user=y password=z", "https://me:pass@example.org", "10.0.12.7", "192.168.4.9:5432", "172.20.0.3",
+    "db.prod.svc.cluster.local", "-----BEGIN RSA PRIVATE KEY-----", "AKIAIOSFODNN7EXAMPLE",
+    'Traceback (most recent call last):\n  File "/srv/web.py", line 3, in ready',
+    "\tat com.acme.Db.connect(Db.java:17)", "goroutine 17 [running]:", "panic: no route",
+    "Error: x\n    at connect (/srv/db.js:10:4)",
+]  # fmt: skip
+FINE = [
+    '{"status": "pass", "checks": {"ocr": "pass", "database": "pass"}}', "version 10.2.1", "3.0.0",
+    "released 2026-11-22", "uptime 172.3 s", "ok", '{"links": {"about": "https://docs.example.org/health"}}',
+    "acme/small", "abc", "1", "fail at 3",
+]  # fmt: skip
+
+
+def seen(body=b"", headers=""):
+    answer = Answer(service="web", endpoint="ready", status=200, started_ns=0, ended_ns=1, body=body, headers=headers)
+    return list(judge_secrets(answer, planted(CONFIGURATION)))
+
+
+@pytest.mark.parametrize("shown", SHOWN)
+def test_what_strangers_must_not_read_is_seen_in_plain_text_and_in_json(shown):
+    for body in (shown, json.dumps({"status": "fail", "output": shown})):
+        (found,) = seen(body.encode())
+        assert (found.code, found.where) == ("HEALTH-LEAKS", "web ready")
+        for secret in (PASSWORD, "Zug%2F", "3f9a77"):
+            assert secret not in found.seen
+
+
+@pytest.mark.parametrize("shown", FINE)
+def test_what_an_honest_body_says_is_no_leak(shown):
+    assert seen(shown.encode()) == []
+
+
+def test_a_secret_in_a_header_is_seen_and_an_address_there_too():
+    assert "OBJECT_STORAGE_SECRET_KEY, in a header" in seen(b"ok", "x-key: 3f9a77c0e1d24b58")[0].seen
+    assert seen(b"ok", "content-type: text/plain") == []
+
+
+def test_bytes_of_no_encoding_do_not_hide_a_secret():
+    assert seen(b"\xff\xfe3f9a77c0e1d24b58\xff")
+
+
+def test_the_remedy_says_to_rotate_what_was_shown():
+    assert "otate" in finding_kinds()["HEALTH-LEAKS"].remedy
