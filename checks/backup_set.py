@@ -105,7 +105,7 @@ def instant_of(stamp: str) -> datetime.datetime:
 
 
 def mismatched(manifest: Mapping[str, Any], server_version: int, physical: bool) -> list[Finding]:
-    """Which versions of PostgreSQL do not fit each other: of the source, of the tools, of the server to restore into."""
+    """Which versions of PostgreSQL do not fit each other: the source, the tools, the server to restore into."""
     source, target = int(manifest["server_version"]) // 10000, server_version // 10000
     shown = str(manifest["tools"].get("postgresql", ""))
     tools = re.match(r"\d+", shown)

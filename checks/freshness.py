@@ -108,7 +108,7 @@ def age_of(seen: SetSeen, now: datetime.datetime) -> int:
 
 
 def newest_first(sets: Sequence[SetSeen]) -> list[SetSeen]:
-    """Ordered by when they were finished; those of which that is not known come first, for their names are all one has."""
+    """Ordered by when they were finished; those of which that is not known come first."""
     dated = [(each.made, each) for each in sets if each.made is not None]
     dated.sort(key=lambda pair: pair[0], reverse=True)
     return [each for each in sets if each.made is None] + [each for _, each in dated]

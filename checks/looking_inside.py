@@ -80,7 +80,7 @@ def telling_damage(name: str) -> Iterator[None]:
 
 
 def form_of(path: Path) -> tuple[str, str]:
-    """What a file is by its first bytes: ``compressed``, ``encrypted``, ``closed``, ``dump`` or ``plain``, and which."""
+    """What a file is by its first bytes: compressed, encrypted, closed, dump or plain; and in which form."""
     with path.open("rb") as file:
         head = file.read(HEAD)
     if head.startswith(b"PGDMP"):
@@ -164,6 +164,7 @@ def _output_of(argv: list[str | Path], means: Means) -> Iterator[IO[bytes]]:
     pipe = means.scratch / f"looking-inside-{threading.get_ident()}"
     os.mkfifo(pipe, 0o600)
     problems: list[HarnessError] = []
+    opened = threading.Event()
 
     def run() -> None:
         try:
@@ -172,13 +173,15 @@ def _output_of(argv: list[str | Path], means: Means) -> Iterator[IO[bytes]]:
             problems.append(problem)
         finally:
             # Whoever still waits for a writer, because none came, sees the end.
-            with contextlib.suppress(OSError):
-                os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+            while not opened.wait(0.01):
+                with contextlib.suppress(OSError):
+                    os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
 
     worker = threading.Thread(target=run, name="looking inside", daemon=True)
     try:
         worker.start()
         with pipe.open("rb") as stream:
+            opened.set()
             yield stream
         worker.join()
     finally:

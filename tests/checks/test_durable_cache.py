@@ -44,7 +44,7 @@ def test_a_cache_that_stayed_as_it_was_is_silent():
     [
         ({}, {}, 0, "holds none"),
         (FIRST, {}, 0, "1 files gone"),
-        (FIRST, {name: (2, 10, 100) for name in FIRST}, 0, "1 files written again"),
+        (FIRST, dict.fromkeys(FIRST, (2, 10, 100)), 0, "1 files written again"),
         (FIRST, FIRST, 2, "2 files fetched again"),
     ],
 )

@@ -86,9 +86,10 @@ def test_a_locale_that_the_system_does_not_know_is_found_and_nothing_is_left_of_
     assert left == 0
 
 
-def test_what_a_database_needs_survives_being_written_into_a_manifest(present, model):
-    with hold_snapshot(model) as held:
-        needs = needs_of(fingerprint(model, held=held, jobs=1, key=b"k" * 32))
+def test_what_a_database_needs_survives_being_written_into_a_manifest(present, server):
+    connect = server.connect
+    with hold_snapshot(connect) as held:
+        needs = needs_of(fingerprint(connect, held=held, jobs=1, key=b"k" * 32))
     assert json.loads(canonical(needs)) == needs
     assert {"owner_role", "app_role"} <= set(needs["roles"])
     assert judge_offer(needs, read_offer(present[0], needs), roles_given=True) == []

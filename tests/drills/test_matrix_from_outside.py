@@ -106,11 +106,16 @@ def test_a_misspelt_marker_is_refused_and_leaves_nothing(suite):
 def test_a_run_of_nothing_but_a_method_that_is_unavailable_proves_nothing_and_says_why(suite):
     exit_code, output = suite.run("-k", "pg_dump-versions-")
     assert exit_code == 1, output
-    assert re.search(r"^not tested: objects method versions: the bucket keeps no versions: drill one", output, re.MULTILINE)
+    assert re.search(
+        r"^not tested: objects method versions: the bucket keeps no versions: drill one", output, re.MULTILINE
+    )
     assert re.search(r"^verdict: +error$", output, re.MULTILINE)
     evidence = suite.evidence()
     assert (evidence["verdict"], evidence["drills"]) == ("error", [])
-    assert {"what": "objects method versions", "reason": "the bucket keeps no versions: drill one whose object server does"} in evidence["not_tested"]
+    assert {
+        "what": "objects method versions",
+        "reason": "the bucket keeps no versions: drill one whose object server does",
+    } in evidence["not_tested"]
     (run,) = suite.runs.iterdir()
     verified = subprocess.run([sys.executable, "-m", "reports", "verify", run], capture_output=True, text=True)
     assert verified.returncode == 0, verified.stderr
