@@ -58,7 +58,9 @@ class SecretSearch:
     @classmethod
     def of(cls, secrets: Mapping[str, str]) -> SecretSearch:
         """For these secrets by name."""
-        return cls(needles=tuple((form, name) for name, value in secrets.items() for form in sorted(forms(value))))
+        return cls(
+            needles=tuple((form, name) for name, value in secrets.items() if value for form in sorted(forms(value)))
+        )
 
     @property
     def reach(self) -> int:

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from fixtures.deployment import NotGiven
 from reports.records import Failure, Finding, HarnessError, Journal, Severity
 
 
@@ -69,6 +70,9 @@ def checked(
     try:
         yield check
         check.error = ""
+    except NotGiven as absent:
+        check.error = ""
+        check.not_tested.append({"what": absent.probed, "reason": f"{absent.seen}. {absent.remedy}"})
     except Exception as problem:
         # Whatever breaks a checker means that nothing was verified: an error in the evidence, never a pass.
         check.error = f"{type(problem).__name__}: {problem}"

@@ -21,6 +21,7 @@ from psycopg.conninfo import make_conninfo
 
 from checks.differences import summed_up
 from checks.snapshot import telling
+from fixtures.deployment import NotGiven
 from fixtures.rotation import Credential
 from reports.records import Finding, HarnessError
 
@@ -175,10 +176,9 @@ def credentials_returned(connection: psycopg.Connection[Any], revoked: Sequence[
     """The same of a server whose superuser this is. No login is tried: clients need not be let in yet.
 
     Raises:
-        HarnessError: ``pg_authid`` may not be read.
+        NotGiven: ``pg_authid`` may not be read.
     """
-    with telling("reading what is stored of passwords"):
-        rows = connection.execute(_LOGINS.encode()).fetchall()
+    rows = _stored(connection)
     return returned(revoked, {user: verifier for user, verifier, enters in rows if enters})
 
 
@@ -186,12 +186,19 @@ def weak_verifiers(connection: psycopg.Connection[Any]) -> tuple[list[Finding], 
     """The users whose password is stored in another form than SCRAM, and how many passwords are stored.
 
     Raises:
-        HarnessError: ``pg_authid`` may not be read.
+        NotGiven: ``pg_authid`` may not be read.
     """
-    with telling("reading what is stored of passwords"):
-        rows = connection.execute(_LOGINS.encode()).fetchall()
+    rows = _stored(connection)
     weak = [(0, user) for user, verifier, _ in rows if not _SCRAM.fullmatch(verifier)]
     return summed_up("CREDENTIAL-WEAK-VERIFIER", "users", weak), len(rows)
+
+
+def _stored(connection: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
+    try:
+        return connection.execute(_LOGINS.encode()).fetchall()
+    except psycopg.errors.InsufficientPrivilege:
+        remedy = "look as a superuser, or GRANT SELECT ON pg_authid to the role that looks"
+        raise NotGiven("the right to read pg_authid, what is stored of passwords", remedy=remedy) from None
 
 
 def in_command_lines(passwords: Iterable[str]) -> tuple[list[Finding], int]:

@@ -118,7 +118,7 @@ class Asking:
         """One business transaction, which must succeed where every service has just said that it is ready."""
         self.check.looked_at["transactions"] = self.check.looked_at.get("transactions", 0) + 1
         limit = self.subject.profile.transaction_limit_ns
-        application = self.subject.deployment.application(timeout=limit / NANOSECONDS)
+        application = self.subject.own.application(timeout=limit / NANOSECONDS)
         try:
             application.transact(NAME, CONTENT, deadline_ns=monotonic_ns() + limit)
         except Exception as problem:  # However it fails, it is the application that failed: nothing else runs here.
@@ -139,7 +139,7 @@ def ask_with(subject: Subject, check: Check, look: Callable[[Asking], Awaitable[
         profile = subject.profile.health
         asker = make_asker(subject.clock, longest_ns=profile.longest_ns, most_bytes=profile.body_bytes)
         async with asker.client:
-            secrets = planted(subject.deployment.configuration())
+            secrets = planted(subject.configured(check))
             await look(Asking(subject=subject, check=check, asker=asker, secrets=secrets))
 
     asyncio.run(run())

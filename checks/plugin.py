@@ -12,11 +12,13 @@ import pytest
 from checks.conformance.registry import every_check, every_fault
 from checks.conformance.subject import Subject, behind_proxies
 from fixtures.backup_set import BackupPlaces
-from fixtures.deployment import Deployment
+from fixtures.deployment import Deployment, Observed
 from fixtures.ground import Ground, RunRecord
 from fixtures.objectives import BackupObjectives, Kept, backup_objectives
 from fixtures.plugin import OBJECTIVES, PROFILE, make_deployment
 from fixtures.profile import Profile
+from fixtures.providers.attached.deployment import AttachedDeployment
+from reports.records import RUN_NAME, UsageProblem
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -27,6 +29,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(name, [pytest.param(each, id=each_id) for each_id, each in found.items()])
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Plant no fault in a deployment that somebody else runs, and say so once."""
+    planted = [item for item in items if "fault" in getattr(item, "fixturenames", ())]
+    if config.stash[PROFILE].attached is None or not planted:
+        return
+    items[:] = [item for item in items if item not in planted]
+    config.hook.pytest_deselected(items=planted)
+    record: RunRecord | None = config.pluginmanager.get_plugin(RUN_NAME)
+    if record is not None:
+        what = f"the proof that the checks can fail, {len(planted)} faults"
+        reason = "the deployment is only observed; pytest checks without a profile plants them in one of its own"
+        record.journal.write("not_tested", what=what, reason=reason)
+
+
 @pytest.fixture(scope="module")
 def subject(
     run: RunRecord,
@@ -34,25 +51,41 @@ def subject(
     pytestconfig: pytest.Config,
     backup_maker: Callable[[Deployment, Path], BackupPlaces],
 ) -> Iterator[Subject]:
-    """A deployment of the suite's own, up and filled, its services behind proxies; gone after the last check."""
-    deployment = make_deployment(pytestconfig, run.redactor, "conformance")
+    """The deployment that the profile attaches, or one of the suite's own: up, filled, its services behind proxies."""
     directory = ground.workspace.directory / "checks"
     directory.mkdir()
     profile = pytestconfig.stash[PROFILE]
-    run.journal.write(
-        "conformance.opened",
-        deployment=deployment.name,
-        architecture=deployment.architecture,
-        provider=deployment.provider,
-        stand_in=deployment.stand_in,
-        tools=dict(deployment.versions()),
-    )
+    if profile.attached is not None:
+        observed = AttachedDeployment(
+            profile=profile,
+            directory=directory,
+            tools=ground.tools,
+            processes=ground.workspace.processes,
+            redactor=run.redactor,
+        )
+        try:
+            _opened(run, observed)
+        except UsageProblem as problem:
+            pytest.exit(str(problem), returncode=pytest.ExitCode.USAGE_ERROR)
+        yield Subject(
+            deployment=observed,
+            profile=profile,
+            directory=directory,
+            clock=run.clock,
+            redactor=run.redactor,
+            sets=lambda: _named(profile),
+            objectives=_asked(pytestconfig),
+        )
+        return
+    deployment = make_deployment(pytestconfig, run.redactor, "conformance")
+    _opened(run, deployment)
     deployment.spin_up({})
     deployment.seed(lambda what, done, of: None)
     try:
         with behind_proxies(deployment, directory / "faults") as proxies:
             yield Subject(
                 deployment=deployment,
+                owner=deployment,
                 profile=profile,
                 directory=directory,
                 clock=run.clock,
@@ -64,6 +97,17 @@ def subject(
             )
     finally:
         deployment.put_away(directory / "deployment")
+
+
+def _opened(run: RunRecord, deployment: Observed) -> None:
+    run.journal.write(
+        "conformance.opened",
+        deployment=deployment.name,
+        architecture=deployment.architecture,
+        provider=deployment.provider,
+        stand_in=deployment.stand_in,
+        tools=dict(deployment.versions()),
+    )
 
 
 def _named(profile: Profile) -> BackupPlaces | None:

@@ -83,6 +83,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     drills = [item for item in items if "scenario" in getattr(item, "fixturenames", ())]
     if not drills:
         return
+    if config.stash[PROFILE].attached is not None:
+        raise pytest.UsageError(
+            f"profile {config.stash[PROFILE].path}: an attached deployment is only observed so far, never drilled."
+            " Remedy: pytest checks --profile …, or drill one that the suite makes"
+        )
     record: Record | None = config.pluginmanager.get_plugin(RUN_NAME)
     if record is not None:  # else a session that only lists or plans
         try:

@@ -50,7 +50,7 @@ def the_log_is_whole_and_tells_no_secret(subject: Subject, check: Check) -> None
     for service in subject.deployment.services:
         with open_source(subject.profile, subject.deployment, service.name) as source:
             least = expected if service.name == DOOR else 0
-            with stream_of(subject, rules, source) as stream:
+            with stream_of(subject, check, rules, source) as stream:
                 left_out = read(source, stream, least=least)
                 stream.finish()
                 tell(stream, check)
@@ -70,7 +70,7 @@ def times_in_the_log_are_true_as_they_come(subject: Subject, check: Check) -> No
         followed: list[tuple[LogSource, AuditStream]] = []
         for service in subject.deployment.services:
             source = stack.enter_context(open_source(subject.profile, subject.deployment, service.name))
-            followed.append((source, stack.enter_context(stream_of(subject, rules, source, midst=True))))
+            followed.append((source, stack.enter_context(stream_of(subject, check, rules, source, midst=True))))
         worker = stack.enter_context(concurrent.futures.ThreadPoolExecutor(1))
         doing = worker.submit(transact, subject) if subject.owned else None
         follow(followed, enough=lambda: doing is not None and doing.done() and _of_the_door(followed) > 0)
@@ -86,10 +86,13 @@ def times_in_the_log_are_true_as_they_come(subject: Subject, check: Check) -> No
 
 
 @contextlib.contextmanager
-def stream_of(subject: Subject, rules: Rules, source: LogSource, *, midst: bool = False) -> Iterator[AuditStream]:
+def stream_of(
+    subject: Subject, check: Check, rules: Rules, source: LogSource, *, midst: bool = False
+) -> Iterator[AuditStream]:
     """A validator for one service's log, which knows the secrets of the configuration in force."""
-    secrets = planted_secrets(subject.deployment.configuration())
-    secrets["API key"] = subject.deployment.client_access().api_key
+    secrets = planted_secrets(subject.configured(check))
+    if secrets and (key := subject.deployment.client_access().api_key):
+        secrets["API key"] = key
     directory = subject.directory / f"audit-ids-{source.service}"
     whole = source.whole and not midst and source.position() <= MOST
     stream = AuditStream(rules, secrets=secrets, directory=directory, whole=whole, name=f"log of {source.service}")
@@ -144,7 +147,7 @@ def tell(stream: AuditStream, check: Check) -> None:
 
 def download(subject: Subject) -> int:
     """Have a few audit events written by downloading a document; how many at least."""
-    with contextlib.closing(subject.deployment.application(timeout=5)) as application:
+    with contextlib.closing(subject.own.application(timeout=5)) as application:
         for document in itertools.islice(application.documents(""), 1):
             for _ in range(DOWNLOADS):
                 application.download(document.id)
@@ -155,7 +158,7 @@ def download(subject: Subject) -> int:
 def transact(subject: Subject) -> None:
     """Have audit events written by every service that writes any."""
     limit = subject.profile.transaction_limit_ns
-    with contextlib.closing(subject.deployment.application(timeout=limit / NANOSECONDS)) as application:
+    with contextlib.closing(subject.own.application(timeout=limit / NANOSECONDS)) as application:
         application.transact(NAME, b"Write to clock@example.com.", deadline_ns=monotonic_ns() + limit)
         if isinstance(application, Removing):
             for document in application.documents(NAME):
@@ -177,7 +180,7 @@ def _writer_with(name: str, code: str) -> None:
         )
         logs = dataclasses.replace(subject.profile.logs, sources={DOOR: ServiceLog(source="file", path=path)})
         # Looked at as what is not ours is: nothing is done that would be written elsewhere.
-        yield dataclasses.replace(subject, profile=dataclasses.replace(subject.profile, logs=logs), proxies={})
+        yield dataclasses.replace(subject, profile=dataclasses.replace(subject.profile, logs=logs), owner=None)
         path.unlink()
 
     faulty_writer.__name__ = name.replace("-", "_")

@@ -9,7 +9,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from checks.backup_secrets import find_secrets, judge_configuration, secret_values
 from checks.backup_set import instant_of
@@ -117,7 +117,7 @@ def the_application_cannot_reach_the_backups(subject: Subject, check: Check) -> 
     if (places := subject.sets()) is None:
         check.not_tested.append({"what": "the places of the backups", "reason": "backup.sets is not in the profile"})
         return
-    store = [subject.deployment.backup_store()] if subject.owned else []
+    store = [subject.own.backup_store()] if subject.owned else []
     directories = [places.sets, places.apart]
     found, check.looked_at = reach_of_application(subject.deployment.client_access(), store, directories)
     check.findings += found
@@ -275,7 +275,8 @@ class _SameStore:
     breaks="backups under the application's keys",
 )
 def backups_in_reach(subject: Subject) -> Iterator[Subject]:
-    yield dataclasses.replace(subject, deployment=_SameStore(subject))  # type: ignore[arg-type]
+    same: Any = _SameStore(subject)
+    yield dataclasses.replace(subject, deployment=same, owner=same)
 
 
 @fault(

@@ -68,7 +68,7 @@ def one_user_changes_its_password(subject: Subject, check: Check) -> None:
     if not subject.owned:
         check.not_tested.append({"what": "rotation with one user", "reason": NOT_OURS})
         return
-    deployment = subject.deployment
+    deployment = subject.own
     old = credential_in(deployment.configuration()[VARIABLE])
     new = new_credential(old.user, subject.redactor)
     with _superuser(deployment) as connection:
@@ -101,7 +101,7 @@ def two_users_take_turns(subject: Subject, check: Check) -> None:
     if not subject.owned:
         check.not_tested.append({"what": "rotation with two users", "reason": NOT_OURS})
         return
-    deployment = subject.deployment
+    deployment = subject.own
     first = credential_in(deployment.configuration()[VARIABLE])
     second = new_credential(f"{first.user}_2", subject.redactor)
     third = new_credential(first.user, subject.redactor)
@@ -140,8 +140,8 @@ def no_password_is_stored_or_shown_in_clear(subject: Subject, check: Check) -> N
     """The server stores SCRAM verifiers only, and no log and no command line shows a password of the database."""
     deployment = subject.deployment
     used = [credential_in(deployment.client_access().dsn)]
-    with _superuser(deployment) as connection:
-        if subject.owned:
+    if subject.owned:
+        with _superuser(subject.own) as connection:
             trial = new_credential(TRIAL, subject.redactor)
             used.append(trial)
             connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(TRIAL)))
@@ -150,10 +150,11 @@ def no_password_is_stored_or_shown_in_clear(subject: Subject, check: Check) -> N
                 check.findings, stored = weak_verifiers(connection)
             finally:
                 connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(TRIAL)))
-        else:
+    else:
+        with deployment.database.connect() as connection:
             check.findings, stored = weak_verifiers(connection)
-            reason = f"{NOT_OURS}, so that the server's log was not looked at for a statement that changes one"
-            check.not_tested.append({"what": "the rotation's own statement in the server's log", "reason": reason})
+        reason = f"{NOT_OURS}, so that the server's log was not looked at for a statement that changes one"
+        check.not_tested.append({"what": "the rotation's own statement in the server's log", "reason": reason})
     passwords = [each.password for each in used] + [deployment.database.password]
     argv, processes = in_command_lines(passwords)
     logs, size = in_files(passwords, _logs(subject))
@@ -192,7 +193,7 @@ class _Turns:
 
     def take(self, old: Credential, new: Credential) -> list[Finding]:
         """Go on with the new user, which is there already, and lock the old one; what was wrong with it."""
-        deployment, procedure = self.subject.deployment, PROCEDURE.get()
+        deployment, procedure = self.subject.own, PROCEDURE.get()
         dsn = deployment.client_access().dsn
         findings = compare_privileges(self.before, read_privileges(self.connection, new.user), new.user)
         # Without the right to connect a login tells nothing of the password.
@@ -228,7 +229,7 @@ def _door(deployment: Deployment) -> Iterator[Proxy]:
 
 def _back_to(subject: Subject, connection: Connection, user: str, other: str, *, anyway: bool) -> None:
     """Leave one user, with its configuration in force, and the services where they were."""
-    deployment = subject.deployment
+    deployment = subject.own
     if anyway or credential_in(deployment.configuration()[VARIABLE]).user != user:
         again = new_credential(user, subject.redactor)
         rotation.set_password(connection, again)

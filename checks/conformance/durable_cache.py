@@ -210,7 +210,7 @@ def _await_order(subject: Subject, check: Check, services: Sequence[Service]) ->
 
 
 def _restart(subject: Subject, services: Sequence[Service], environment: Mapping[str, str]) -> None:
-    subject.deployment.restart_services([each.name for each in services], environment, wait=False)
+    subject.own.restart_services([each.name for each in services], environment, wait=False)
 
 
 def _start(subject: Subject, service: Service, environment: Mapping[str, str]) -> int:
@@ -279,7 +279,7 @@ def _holdings(subject: Subject) -> dict[str, set[str]]:
     store = subject.deployment.objects
     objects = {str(each.object_name) for each in store.client().list_objects(store.bucket, recursive=True)}
     with subject.deployment.database.connect() as connection:
-        rows = {str(row) for row in connection.execute(subject.deployment.references_query.encode())}
+        rows = {str(row) for row in connection.execute(subject.own.references_query.encode())}
     return {"objects": objects, "references": rows}
 
 
@@ -294,12 +294,12 @@ def _alone(subject: Subject, **changes: Any) -> Subject:
 def _thrown(subject: Subject, name: str) -> Iterator[Subject]:
     """A fault switch in the configuration, so that every start that a check makes comes under it."""
     values, service = subject.deployment.configuration(), subject.profile.cache.timed
-    subject.deployment.write_configuration({**values, faults.VARIABLE: name})
+    subject.own.write_configuration({**values, faults.VARIABLE: name})
     try:
         yield _alone(subject)
     finally:
-        subject.deployment.write_configuration(values)
-        subject.deployment.restart_services([service], {})
+        subject.own.write_configuration(values)
+        subject.own.restart_services([service], {})
         for each in subject.deployment.services:
             if each.cache is not None:
                 shutil.rmtree(each.cache.with_name(".throw-away"), ignore_errors=True)
@@ -356,7 +356,7 @@ def data_in_the_cache(subject: Subject) -> Iterator[Subject]:
     client.fget_object(store.bucket, str(kept.object_name), str(place))
     losing: Any = _Losing(subject.deployment, lambda: client.remove_object(store.bucket, str(kept.object_name)))
     try:
-        yield dataclasses.replace(_alone(subject), deployment=losing)
+        yield dataclasses.replace(_alone(subject), deployment=losing, owner=losing)
     finally:
         _await_ready(subject, _caches(subject, Check(), [subject.profile.cache.timed]))
         client.fput_object(store.bucket, str(kept.object_name), str(place))

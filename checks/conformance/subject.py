@@ -10,14 +10,15 @@ from pathlib import Path
 
 import httpx
 
+from checks.checked import Check
 from fixtures.backup_set import BackupPlaces
-from fixtures.deployment import Deployment
+from fixtures.deployment import Deployment, NotGiven, Observed
 from fixtures.health import ask
 from fixtures.objectives import BackupObjectives
 from fixtures.profile import Profile
 from fixtures.proxy import Proxy
 from fixtures.refapp import faults
-from reports.records import Clock, Redactor, wait_until
+from reports.records import Clock, HarnessError, Redactor, wait_until
 
 START_SECONDS = 20.0
 
@@ -26,26 +27,48 @@ START_SECONDS = 20.0
 class Subject:
     """A deployment under check.
 
-    ``directory``: for whatever a check makes; ``proxies``: between the services and each dependency, by its name; empty
-    where the deployment is not the suite's own, and then nothing may be disturbed. ``switches``: the file that throws
-    fault switches. ``sets`` tells where its backups are, which are made when it is first asked where they are the
-    suite's own; ``objectives`` is what is asked of them.
+    ``directory``: for whatever a check makes; ``proxies``: between the services and each dependency, by its name;
+    ``owner``: the deployment once more where it is the suite's own, else nothing may be disturbed. ``switches``: the
+    file that throws fault switches. ``sets`` tells where its backups are; the suite's own are made when it is first
+    asked. ``objectives`` is what is asked of them.
     """
 
-    deployment: Deployment
+    deployment: Observed
     profile: Profile
     directory: Path
     clock: Clock
     redactor: Redactor
     proxies: Mapping[str, Proxy] = dataclasses.field(default_factory=dict)
+    owner: Deployment | None = None
     switches: Path | None = None
     sets: Callable[[], BackupPlaces | None] = lambda: None
     objectives: BackupObjectives | None = None
 
     @property
+    def own(self) -> Deployment:
+        """The deployment, to be disturbed.
+
+        Raises:
+            HarnessError: it is not the suite's own.
+        """
+        if self.owner is None:
+            raise HarnessError("a deployment to disturb", seen="it is only observed", remedy="ask subject.owned first")
+        return self.owner
+
+    @property
     def owned(self) -> bool:
         """Whether it may be broken and restarted."""
-        return bool(self.proxies)
+        return self.owner is not None
+
+    def configured(self, check: Check) -> Mapping[str, str]:
+        """The configuration, whose secrets nothing may show; where it is not given, none, and the check says so."""
+        try:
+            return self.deployment.configuration()
+        except NotGiven as absent:
+            remark = {"what": "whether secrets of the configuration are shown", "reason": str(absent)}
+            if remark not in check.not_tested:
+                check.not_tested.append(remark)
+            return {}
 
     @contextlib.contextmanager
     def thrown(self, services: Sequence[str], fault: str) -> Iterator[None]:
