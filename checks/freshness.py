@@ -140,7 +140,7 @@ def judge_ages(
             findings.append(Finding(code="BACKUP-ABSENT", seen=seen, where=component))
             continue
         age = age_of(usable, now)
-        ages[f"{component}, age in s"] = age // 1_000_000_000
+        ages[f"s of age of the {component} backup"] = age // 1_000_000_000
         frequency = objectives.frequency[component]
         limit, source = max_age_ns, "backup.max_age"
         if frequency.target_ns is not None and frequency.target_ns + usable.duration_ns < limit:

@@ -14,7 +14,7 @@ from checks.conformance.subject import Subject, behind_proxies
 from fixtures.backup_set import BackupPlaces
 from fixtures.deployment import Deployment, Observed
 from fixtures.ground import Ground, RunRecord
-from fixtures.objectives import BackupObjectives, Kept, backup_objectives
+from fixtures.objectives import BackupObjectives, Kept, Objective, backup_objectives
 from fixtures.plugin import OBJECTIVES, PROFILE, make_deployment
 from fixtures.profile import Profile
 from fixtures.providers.attached.deployment import AttachedDeployment
@@ -124,5 +124,7 @@ def _asked(config: pytest.Config) -> BackupObjectives:
     tier = config.getoption("targets") or profile.tier
     asked = backup_objectives(profile, rpo=config.stash[OBJECTIVES]["rpo"], tier=tier)
     if profile.backup_sets is None:
-        asked = dataclasses.replace(asked, sets=Kept(least=None, source="the one set was made by the suite itself"))
+        source = "the one set was made by the suite itself"
+        unset = {name: Objective(target_ns=None, source=source) for name in asked.frequency}
+        asked = dataclasses.replace(asked, sets=Kept(least=None, source=source), frequency=unset)
     return asked

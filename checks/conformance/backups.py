@@ -79,11 +79,13 @@ def backups_are_frequent_enough(subject: Subject, check: Check) -> None:
     if asked.rpo.target_ns is None:
         reason = f"no target: {asked.rpo.source}; set objectives.rpo or objectives.tier"
         check.not_tested.append({"what": "the frequency that the RPO demands", "reason": reason})
-        check.looked_at = {"backup sets": len(seen)}
         return
     found = demands(seen, asked)
     check.findings += judge_demands(found)
-    check.looked_at = {f"{each.component}, demanded interval in s": each.demanded_ns // NANOSECONDS for each in found}
+    judged = [each for each in found if each.interval_ns]
+    check.looked_at = {
+        f"s between {each.component} backups demanded": each.demanded_ns // NANOSECONDS for each in judged
+    }
     for each in found:
         if not each.interval_ns:
             reason = f"there are fewer than two usable sets and no frequency is set; {each.seen}"
@@ -102,7 +104,8 @@ def backups_are_kept_as_long_as_they_must(subject: Subject, check: Check) -> Non
         return
     asked = _objectives(subject)
     check.findings += judge_retention(seen, asked, now=utc_now())
-    check.looked_at = {"backup sets": len(seen)}
+    if asked.sets.least is not None or asked.age.target_ns is not None:
+        check.looked_at = {"backup sets": len(seen)}
     if asked.sets.least is None:
         reason = f"no number is asked for ({asked.sets.source}): set objectives.retention or objectives.tier"
         check.not_tested.append({"what": "how many sets are kept", "reason": reason})

@@ -109,7 +109,7 @@ def test_a_set_whose_digest_nobody_noted_says_so(make):
 
 def test_a_young_set_is_silent():
     assert ages([aged(1)]) == []
-    assert judge_ages([aged(1)], NOTHING, now=NOW, max_age_ns=DAY)[1]["database, age in s"] == 3600
+    assert judge_ages([aged(1)], NOTHING, now=NOW, max_age_ns=DAY)[1]["s of age of the database backup"] == 3600
 
 
 def test_no_set_at_all_is_found_for_each_component():
