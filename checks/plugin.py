@@ -31,13 +31,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Plant no fault in a deployment that somebody else runs, and say so once."""
+    """Say which checks were not selected; plant no fault in a deployment that somebody else runs, and say that."""
+    record: RunRecord | None = config.pluginmanager.get_plugin(RUN_NAME)
+    chosen = sum("conformance" in getattr(item, "fixturenames", ()) for item in items)
+    if record is not None and 0 < chosen < len(every_check()):
+        what = f"{len(every_check()) - chosen} of {len(every_check())} conformance checks"
+        record.journal.write("not_tested", what=what, reason="not selected on the command line")
     planted = [item for item in items if "fault" in getattr(item, "fixturenames", ())]
     if config.stash[PROFILE].attached is None or not planted:
         return
     items[:] = [item for item in items if item not in planted]
     config.hook.pytest_deselected(items=planted)
-    record: RunRecord | None = config.pluginmanager.get_plugin(RUN_NAME)
     if record is not None:
         what = f"the proof that the checks can fail, {len(planted)} faults"
         reason = "the deployment is only observed; pytest checks without a profile plants them in one of its own"

@@ -16,7 +16,7 @@ def test_conformance(conformance: Conformance, subject: Subject, run: RunRecord)
     ) as check:
         conformance.look(subject, check)
     check.require()
-    if not check.looked_at and not check.findings:
+    if not any(check.looked_at.values()) and not check.findings:
         pytest.skip("not tested: " + "; ".join(f"{each['what']}: {each['reason']}" for each in check.not_tested))
 
 

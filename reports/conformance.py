@@ -28,8 +28,8 @@ def assess_conformance(events: Sequence[Event]) -> dict[str, Any] | None:
         row |= {key: event[key] for key in ("title", "guide")} | {"supports": list(event["supports"])}
     findings = [*measures.check_findings(ours), *(each.as_record() for each in uncaught)]
     judged = [Verdict(row["verdict"]) for row in (*rows, *controls["rows"])]
-    if rows:
-        judged = [verdict for verdict in judged if verdict is not Verdict.NOT_TESTED] or [Verdict.NOT_TESTED]
+    judged = [verdict for verdict in judged if verdict is not Verdict.NOT_TESTED] or [Verdict.NOT_TESTED]
+    judged += [] if rows else [Verdict.ERROR]
     judged += [Verdict.FAILED for each in findings if each["severity"] == "failure"]
     return {
         "verdict": Verdict.worst(judged).value,

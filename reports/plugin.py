@@ -120,7 +120,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.config.stash[_PROBLEM] = str(problem)
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         return
-    if evidence["verdict"] in ("error", "failed") and session.exitstatus == pytest.ExitCode.OK:
+    if evidence["verdict"] in ("error", "failed", "not tested") and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

@@ -77,6 +77,10 @@ def test_nothing_but_what_was_not_looked_at_is_not_tested(checked):
     assert checked({"looked_at": {}})["verdict"] == "not tested"
 
 
+def test_a_run_of_faults_alone_is_an_error_for_nothing_was_checked(checked):
+    assert checked(controls=[{}])["verdict"] == "error"
+
+
 def test_the_page_shows_checks_findings_and_faults_and_escapes_them(checked):
     shown = page.render(checked({"findings": [HIDDEN]}, controls=[{}]), checked.directory)
     for text in ("What must be so", "line 29: Health Checks", "NIST 800-53r5 SI-6", "HEALTH-NOT-READY", "1/1"):
