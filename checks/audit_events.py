@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from checks.audit_secrets import forms
 from fixtures.http_steps import Answered, Step, Value, at, filled, read_steps
 from reports.records import NANOSECONDS, Finding, UsageProblem, parse_duration
 
@@ -218,10 +219,8 @@ def _shown(value: Any) -> str:
 
 
 def _spellings(value: Value) -> tuple[bytes, ...]:
-    """A text as it may stand in a line: as it is, and as JSON escapes it."""
+    """A text as it may stand in a line."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     if len(text) < 6:
         raise UsageProblem("never", seen=f"a value of {len(text)} characters", remedy="it would be found by chance")
-    return tuple(
-        {spelled.encode() for spelled in (text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])}
-    )
+    return tuple(forms(text))

@@ -34,14 +34,33 @@ def _password_in(value: str) -> str:
 
 
 def forms(secret: str) -> set[bytes]:
-    """A secret as bytes: as it is, as JSON escapes it, percent-encoded, in base64."""
+    """A secret as bytes: as it is, as JSON escapes it, percent-encoded, in hex, in base64 wherever it may begin."""
+    plain = secret.encode("utf-8", "surrogatepass")
+    escaped = json.dumps(secret)[1:-1]
     return {
-        secret.encode(),
-        json.dumps(secret)[1:-1].encode(),
-        json.dumps(secret, ensure_ascii=False)[1:-1].encode(),
-        urllib.parse.quote(secret, safe="").encode(),
-        base64.b64encode(secret.encode()),
+        plain,
+        escaped.encode(),
+        escaped.replace("/", "\\/").encode(),
+        json.dumps(secret, ensure_ascii=False)[1:-1].encode("utf-8", "surrogatepass"),
+        urllib.parse.quote(plain, safe="").encode(),
+        plain.hex().encode(),
+        plain.hex().upper().encode(),
+        *in_base64(plain),
     }
+
+
+def in_base64(plain: bytes) -> set[bytes]:
+    """What is sure to stand in the base64 of anything that holds these bytes, however many bytes are before them.
+
+    Three alignments in both alphabets, without the characters that depend on the bytes before and after.
+    """
+    made: set[bytes] = set()
+    for before in range(3):
+        bits = 8 * before
+        first, end = -(-bits // 6), (bits + 8 * len(plain)) // 6
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            made.add(encode(bytes(before) + plain)[first:end])
+    return made
 
 
 @dataclasses.dataclass(kw_only=True)

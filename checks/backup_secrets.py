@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import html
+import json
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +19,10 @@ WORDS: Final = ("KEY", "SECRET", "PASSWORD", "PASSPHRASE", "TOKEN", "IDENTITY", 
 # Shorter ones would be found by chance.
 SHORTEST: Final = 8
 PIECE: Final = 1 << 20
+LINE: Final = 256
+WITHIN: Final = ", its password"
 AGE_IDENTITY: Final = b"AGE-SECRET-KEY-1"
+_FOR_URLS: Final = bytes.maketrans(b"+/", b"-_")
 
 
 def secret_values(configuration: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
@@ -28,19 +33,40 @@ def secret_values(configuration: Mapping[str, str], others: Mapping[str, str]) -
     found = {name: value for name, value in configuration.items() if any(word in name.upper() for word in WORDS)}
     for name, value in configuration.items():
         if "://" in value and (password := urllib.parse.urlsplit(value).password):
-            found[f"{name}, its password"] = urllib.parse.unquote(password)
+            found[f"{name}{WITHIN}"] = urllib.parse.unquote(password)
     return {name: value for name, value in {**found, **others}.items() if len(value) >= SHORTEST}
 
 
-def forms_of(value: str) -> dict[str, bytes]:
-    """The ways in which a value may stand in a file: as it is, in a URL, in base64, in hexadecimal as in a dump."""
-    raw = value.encode()
-    return {
-        "as it is": raw,
-        "in base64": base64.b64encode(raw).rstrip(b"="),
-        "in hexadecimal": raw.hex().encode(),
-        "as in a URL": urllib.parse.quote(value, safe="").encode(),
+def forms_of(value: str) -> dict[bytes, str]:
+    """The ways in which a value may stand in a file, named: as it is, escaped, in hexadecimal, in base64."""
+    raw, escaped = value.encode(), json.dumps(value)[1:-1]
+    given = {
+        "as in JSON": (
+            escaped,
+            escaped.replace("/", "\\/"),
+            json.dumps(value, ensure_ascii=False)[1:-1],
+            # As Go and others write it.
+            "".join(f"\\u{ord(each):04x}" if each in "&<>'" else each for each in escaped),
+        ),
+        "as in XML": (html.escape(value), html.escape(value, quote=False)),
+        "as in a URL": (urllib.parse.quote(value, safe=""), urllib.parse.quote(value), urllib.parse.quote_plus(value)),
+        "in hexadecimal": (raw.hex(), raw.hex().upper()),
     }
+    found = {raw: ""}
+    for name, texts in given.items():
+        for text in texts:
+            found.setdefault(text.encode(), name)
+    for coded in _in_base64(raw):
+        found.setdefault(coded, "in base64")
+        found.setdefault(coded.translate(_FOR_URLS), "in base64")
+    return found
+
+
+def _in_base64(raw: bytes) -> Iterator[bytes]:
+    """The value as it stands in the base64 of a longer text, behind any bytes, without a neighbour's digit."""
+    for before in range(3):
+        coded = base64.b64encode(bytes(before) + raw)
+        yield coded[-(-8 * before // 6) : 8 * (before + len(raw)) // 6]
 
 
 def find_secrets(backup: BackupSet, secrets: Mapping[str, str], means: Means) -> tuple[list[Finding], Looked]:
@@ -52,10 +78,10 @@ def find_secrets(backup: BackupSet, secrets: Mapping[str, str], means: Means) ->
     Raises:
         HarnessError: a file could not be read to its end.
     """
-    needles = {"an age identity": AGE_IDENTITY}
+    needles = {AGE_IDENTITY: "an age identity"}
     for name, value in secrets.items():
-        for form, needle in forms_of(value).items():
-            needles.setdefault(f"{name}{'' if form == 'as it is' else ' ' + form}", needle)
+        for needle, form in forms_of(value).items():
+            needles.setdefault(needle, f"{name} {form}".rstrip())
     looked, cases = Looked(), Cases()
     for name, stream in streams_of(backup, means, looked):
         with telling_damage(name):
@@ -64,16 +90,20 @@ def find_secrets(backup: BackupSet, secrets: Mapping[str, str], means: Means) ->
     return cases.findings("BACKUP-SECRET-READABLE", f"set {backup.directory.name}"), looked
 
 
-def _found(stream: IO[bytes], needles: Mapping[str, bytes]) -> Iterator[str]:
+def _found(stream: IO[bytes], needles: Mapping[bytes, str]) -> Iterator[str]:
+    """The names of what stands in a stream, each once; in one line, or broken over several, indented ones too."""
     left = dict(needles)
-    longest = max(map(len, needles.values()))
+    # Room for a needle of which every other byte is a line's end or an indentation.
+    reach = 2 * max(map(len, needles), default=0) + LINE
     before = b""
     while piece := stream.read(PIECE):
         window = before + piece
-        for name in [name for name, needle in left.items() if needle in window]:
+        lines = window.replace(b"\\r", b"").replace(b"\\n", b"\n").splitlines()
+        texts = [window, b"".join(line.strip() for line in lines)] if len(lines) > 1 else [window]
+        for name in sorted({name for needle, name in left.items() if any(needle in text for text in texts)}):
             yield name
-            del left[name]
-        before = window[-longest:]
+            left = {needle: other for needle, other in left.items() if other != name}
+        before = window[-reach:]
 
 
 def judge_configuration(backup: BackupSet, names: Mapping[str, str], means: Means) -> tuple[list[Finding], list[str]]:
@@ -89,7 +119,11 @@ def judge_configuration(backup: BackupSet, names: Mapping[str, str], means: Mean
     place = backup.place("configuration")
     files = [path for path in sorted(place.rglob("*")) if path.is_file()] if place.is_dir() else []
     plain = [path for path in files if form_of(path)[0] != "encrypted"]
-    told = {name: name.encode() for name in names if len(name) >= SHORTEST}
+    told = {name.encode(): name for name in names if len(name) >= SHORTEST}
+    # Another program's file may have names of its own for them.
+    urls = {name: value for name, value in names.items() if "://" in value}
+    for name, value in {**secret_values(names, {}), **urls}.items():
+        told |= dict.fromkeys(forms_of(value), name.removesuffix(WITHIN))
     if plain:
         clear: dict[str, list[str]] = {}
         only = BackupSet(directory=place / "nothing", apart=backup.apart)

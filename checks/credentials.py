@@ -19,6 +19,7 @@ import psutil
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from checks.audit_secrets import SHORTEST, forms
 from checks.differences import summed_up
 from checks.snapshot import telling
 from fixtures.deployment import NotGiven
@@ -36,56 +37,107 @@ _LOGINS: Final = "SELECT rolname, rolpassword, rolcanlogin FROM pg_authid WHERE 
 
 _PRIVILEGES: Final = """
 WITH asked AS (SELECT * FROM pg_roles WHERE rolname = %(user)s),
-own AS (SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema')
-SELECT p || ' on schema ' || n.oid::regnamespace FROM own n, asked r, unnest(ARRAY['USAGE', 'CREATE']) p
-    WHERE has_schema_privilege(r.oid, n.oid, p)
+own AS (SELECT oid, nspname = 'pg_catalog' AS catalog FROM pg_namespace
+    WHERE nspname !~ '^pg_(toast|temp)' AND nspname <> 'information_schema'),
+option AS (SELECT unnest(ARRAY['', ' WITH GRANT OPTION']) g)
+SELECT p || g || ' on schema ' || n.oid::regnamespace FROM own n, asked r, option,
+    unnest(ARRAY['USAGE', 'CREATE']) p WHERE has_schema_privilege(r.oid, n.oid, p || g)
 UNION ALL
-SELECT p || ' on ' || c.oid::regclass FROM pg_class c JOIN own n ON n.oid = c.relnamespace, asked r,
+SELECT p || g || ' on ' || c.oid::regclass FROM pg_class c JOIN own n ON n.oid = c.relnamespace, asked r, option,
     unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) p
-    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND has_table_privilege(r.oid, c.oid, p)
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND has_table_privilege(r.oid, c.oid, p || g)
 UNION ALL
-SELECT p || ' on ' || c.oid::regclass || '.' || quote_ident(a.attname) FROM pg_class c JOIN own n
-    ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid, asked r,
+SELECT p || g || ' on ' || c.oid::regclass || '.' || quote_ident(a.attname) FROM pg_class c JOIN own n
+    ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid, asked r, option,
     unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'REFERENCES']) p
-    WHERE a.attacl IS NOT NULL AND NOT a.attisdropped AND has_column_privilege(r.oid, c.oid, a.attnum, p)
+    WHERE a.attacl IS NOT NULL AND NOT a.attisdropped AND has_column_privilege(r.oid, c.oid, a.attnum, p || g)
 UNION ALL
-SELECT p || ' on sequence ' || c.oid::regclass FROM pg_class c JOIN own n ON n.oid = c.relnamespace, asked r,
-    unnest(ARRAY['USAGE', 'SELECT', 'UPDATE']) p WHERE c.relkind = 'S' AND has_sequence_privilege(r.oid, c.oid, p)
+SELECT p || g || ' on sequence ' || c.oid::regclass FROM pg_class c JOIN own n ON n.oid = c.relnamespace, asked r,
+    option, unnest(ARRAY['USAGE', 'SELECT', 'UPDATE']) p
+    WHERE c.relkind = 'S' AND has_sequence_privilege(r.oid, c.oid, p || g)
 UNION ALL
-SELECT 'EXECUTE on ' || f.oid::regprocedure FROM pg_proc f JOIN own n ON n.oid = f.pronamespace, asked r
-    WHERE has_function_privilege(r.oid, f.oid, 'EXECUTE')
+SELECT 'EXECUTE' || g || ' on ' || f.oid::regprocedure FROM pg_proc f JOIN own n ON n.oid = f.pronamespace, asked r,
+    option WHERE (f.proacl IS NOT NULL OR NOT n.catalog) AND has_function_privilege(r.oid, f.oid, 'EXECUTE' || g)
 UNION ALL
-SELECT 'USAGE on type ' || t.oid::regtype FROM pg_type t JOIN own n ON n.oid = t.typnamespace, asked r
-    WHERE t.typtype IN ('d', 'e', 'r') AND has_type_privilege(r.oid, t.oid, 'USAGE')
+SELECT 'USAGE' || g || ' on type ' || t.oid::regtype FROM pg_type t JOIN own n ON n.oid = t.typnamespace, asked r,
+    option WHERE t.typtype IN ('d', 'e', 'r') AND has_type_privilege(r.oid, t.oid, 'USAGE' || g)
 UNION ALL
-SELECT p || ' on the database' FROM asked r, unnest(ARRAY['CONNECT', 'CREATE', 'TEMPORARY']) p
-    WHERE has_database_privilege(r.oid, current_database(), p)
+SELECT p || g || ' on the database' FROM asked r, option, unnest(ARRAY['CONNECT', 'CREATE', 'TEMPORARY']) p
+    WHERE has_database_privilege(r.oid, current_database(), p || g)
 UNION ALL
-SELECT 'ownership of ' || c.oid::regclass FROM pg_class c JOIN own n ON n.oid = c.relnamespace, asked r
-    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND pg_has_role(r.oid, c.relowner, 'USAGE')
+SELECT 'USAGE' || g || ' on language ' || quote_ident(l.lanname) FROM pg_language l, asked r, option
+    WHERE has_language_privilege(r.oid, l.oid, 'USAGE' || g)
+UNION ALL
+SELECT 'USAGE' || g || ' on foreign server ' || quote_ident(s.srvname) FROM pg_foreign_server s, asked r, option
+    WHERE has_server_privilege(r.oid, s.oid, 'USAGE' || g)
+UNION ALL
+SELECT 'CREATE' || g || ' on tablespace ' || quote_ident(t.spcname) FROM pg_tablespace t, asked r, option
+    WHERE has_tablespace_privilege(r.oid, t.oid, 'CREATE' || g)
+UNION ALL
+SELECT 'ownership of ' || what FROM asked r, LATERAL (
+    SELECT c.oid::regclass::text, c.relowner FROM pg_class c JOIN own n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+    UNION ALL SELECT 'schema ' || n.oid::regnamespace, n.nspowner FROM pg_namespace n JOIN own o ON o.oid = n.oid
+    UNION ALL SELECT f.oid::regprocedure::text, f.proowner FROM pg_proc f JOIN own n ON n.oid = f.pronamespace
+        WHERE NOT n.catalog
+    UNION ALL SELECT 'type ' || t.oid::regtype, t.typowner FROM pg_type t JOIN own n ON n.oid = t.typnamespace
+        WHERE t.typtype IN ('d', 'e', 'r')
+    UNION ALL SELECT 'the database', datdba FROM pg_database WHERE datname = current_database()
+    UNION ALL SELECT 'language ' || quote_ident(lanname), lanowner FROM pg_language
+    UNION ALL SELECT 'foreign server ' || quote_ident(srvname), srvowner FROM pg_foreign_server
+    UNION ALL SELECT 'tablespace ' || quote_ident(spcname), spcowner FROM pg_tablespace
+) o (what, owner) WHERE pg_has_role(r.oid, o.owner, 'USAGE')
+UNION ALL
+SELECT said || quote_ident(o.rolname) FROM pg_roles o, asked r, (VALUES ('MEMBER', 'membership in '),
+    ('USAGE', 'the rights of '), ('MEMBER WITH ADMIN OPTION', 'the right to grant ')) m (kind, said)
+    WHERE o.oid <> r.oid AND pg_has_role(r.oid, o.oid, kind)
+    AND (o.rolname <> %(like)s OR kind = 'MEMBER WITH ADMIN OPTION')
 UNION ALL
 SELECT 'policy ' || quote_ident(p.polname) || ' of ' || p.polrelid::regclass FROM pg_policy p, asked r,
     unnest(p.polroles) named WHERE named = 0 OR pg_has_role(r.oid, named, 'USAGE')
 UNION ALL
 SELECT attribute FROM asked r, LATERAL (VALUES ('superuser', rolsuper), ('creates roles', rolcreaterole),
     ('creates databases', rolcreatedb), ('replication', rolreplication), ('bypasses row security', rolbypassrls),
-    ('inherits', rolinherit), ('at most ' || rolconnlimit || ' connections', true)) a (attribute, held) WHERE held
+    ('inherits', rolinherit), ('at most ' || rolconnlimit || ' connections', true),
+    ('a login until ' || rolvaliduntil, rolvaliduntil < 'infinity')) a (attribute, held) WHERE held
 UNION ALL
 SELECT 'setting ' || c FROM pg_db_role_setting s JOIN asked r ON r.oid = s.setrole, unnest(s.setconfig) c
     WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
+# Where people write what they should not; of each its place and its text.
+_CATALOG: Final = {
+    "settings": "SELECT setrole::regrole::text, array_to_string(setconfig, ' ') FROM pg_db_role_setting"
+    " UNION ALL SELECT name, setting FROM pg_settings",
+    "comments": "SELECT classoid::regclass::text, description FROM pg_description"
+    " UNION ALL SELECT classoid::regclass::text, description FROM pg_shdescription",
+    "functions": "SELECT oid::regproc::text, concat_ws(' ', prosrc, array_to_string(proconfig, ' '),"
+    " pg_get_function_sqlbody(oid)) FROM pg_proc"
+    " WHERE pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)",
+    "views": "SELECT oid::regclass::text, pg_get_viewdef(oid) FROM pg_class WHERE relkind IN ('v', 'm')"
+    " AND relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)",
+    "defaults": "SELECT adrelid::regclass::text, pg_get_expr(adbin, adrelid) FROM pg_attrdef",
+    "triggers": "SELECT tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
+    "user mappings": "SELECT umuser::regrole::text, array_to_string(umoptions, ' ') FROM pg_user_mapping",
+    "foreign servers": "SELECT srvname::text, array_to_string(srvoptions, ' ') FROM pg_foreign_server"
+    " UNION ALL SELECT ftrelid::regclass::text, array_to_string(ftoptions, ' ') FROM pg_foreign_table"
+    " UNION ALL SELECT fdwname::text, array_to_string(fdwoptions, ' ') FROM pg_foreign_data_wrapper",
+    "subscriptions": "SELECT subname::text, subconninfo FROM pg_subscription",
+}
 
 
-def read_privileges(connection: psycopg.Connection[Any], user: str) -> frozenset[str]:
+def read_privileges(connection: psycopg.Connection[Any], user: str, *, like: str = "") -> frozenset[str]:
     """What a user may do in the connected database, itself and through its memberships, with its settings.
 
     Each as the server's own functions say, such as ``SELECT on app.documents``; nothing at all of an unknown user.
+
+    Args:
+        like: the user that it stands in for by being its member, which is then no right of its own.
 
     Raises:
         HarnessError: the server refused or vanished.
     """
     with telling(f"reading the privileges of {user}"):
-        return frozenset(text for (text,) in connection.execute(_PRIVILEGES, {"user": user}))
+        return frozenset(text for (text,) in connection.execute(_PRIVILEGES, {"user": user, "like": like}))
 
 
 def compare_privileges(before: Collection[str], after: Collection[str], user: str) -> list[Finding]:
@@ -211,6 +263,31 @@ def in_command_lines(passwords: Iterable[str]) -> tuple[list[Finding], int]:
         if any(password in word for word in words for password in sought):
             shown.append((0, f"{process.info['name']}, process {process.pid}"))
     return summed_up("CREDENTIAL-IN-CLEAR", "command lines", shown), count
+
+
+def in_catalog(connection: psycopg.Connection[Any], passwords: Iterable[str]) -> tuple[list[Finding], int, list[str]]:
+    """The places of the connected database's catalogue that show a password, also encoded; passwords are not sent.
+
+    Returns:
+        The findings, how many texts were looked at, and the kinds of them that may not be read.
+
+    Raises:
+        HarnessError: the server refused or vanished.
+    """
+    # A shorter one stands in any text by chance.
+    sought = {form for password in passwords if len(password) >= SHORTEST for form in forms(password)}
+    findings, count, unread = [], 0, []
+    for kind, query in _CATALOG.items():
+        with telling(f"reading the catalogue's {kind}"):
+            try:
+                rows = connection.execute(query.encode()).fetchall()
+            except psycopg.errors.InsufficientPrivilege:
+                unread.append(kind)
+                continue
+        count += len(rows)
+        shown = {place for place, text in rows if text and any(form in text.encode() for form in sought)}
+        findings += summed_up("CREDENTIAL-IN-CLEAR", f"catalogue, {kind}", [(0, place) for place in sorted(shown)])
+    return findings, count, unread
 
 
 def in_files(passwords: Iterable[str], paths: Iterable[Path]) -> tuple[list[Finding], int]:

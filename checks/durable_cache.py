@@ -66,9 +66,13 @@ def judge_durable(
 
 
 def decided(cold_ns: Sequence[int], warm_ns: Sequence[int], *, least_gain: int) -> bool:
-    """Whether these starts tell the two apart, one way or the other, so that no more are needed."""
+    """Whether these starts tell the two apart, one way or the other, so that no more are needed.
+
+    That the cache does not help is believed early only where every start with it was longer than any without, and by
+    half: a machine that is busy for a moment makes single starts longer.
+    """
     cold, warm = statistics.median(cold_ns), statistics.median(warm_ns)
-    return warm >= cold or 100 * warm <= (100 - least_gain) * cold
+    return 2 * min(warm_ns) >= 3 * max(cold_ns) or 100 * warm <= (100 - least_gain) * cold
 
 
 def judge_starts(

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from checks.backup_set import instant_of, judge_set
 from fixtures.backup_set import COMPONENTS, MANIFEST, BackupSet, check_manifest, noted_digest, sha256_of
-from fixtures.objectives import BackupObjectives
+from fixtures.objectives import BackupObjectives, Objective
 from reports.records import Finding, Severity, UsageProblem, format_duration
 
 FOREVER: Final = 2**62
@@ -158,8 +158,8 @@ def judge_ages(
 class Demand:
     """What the recovery point objective demands of a component's backups.
 
-    ``demanded_ns``: the longest interval that keeps it; ``interval_ns``: the one in force, or, where none is, the one
-    seen between the two newest; 0 where neither is known; ``source`` says which.
+    ``demanded_ns``: the longest interval that keeps it; ``interval_ns``: the longer of the one in force and the one
+    seen between the two newest usable sets; 0 where neither is known or there is no usable set; ``source`` says which.
     """
 
     component: str
@@ -189,16 +189,24 @@ def demands(sets: Sequence[SetSeen], objectives: BackupObjectives) -> list[Deman
         if component == "database" and usable and usable[0].logged:
             continue
         duration = usable[0].duration_ns if usable else 0
-        frequency = objectives.frequency[component]
-        interval, source = frequency.target_ns or 0, f"by {frequency.source}"
-        if not interval and len(usable) > 1:
-            first, second = usable[0].made, usable[1].made
-            assert first is not None and second is not None
-            interval = (first - second) // datetime.timedelta(microseconds=1) * 1000
-            source = "between the two newest"
+        interval, source = _interval(usable, objectives.frequency[component])
         demanded = max(rpo - duration, 0)
         found.append(Demand(component=component, demanded_ns=demanded, interval_ns=interval, source=source))
     return found
+
+
+def _interval(usable: Sequence[SetSeen], frequency: Objective) -> tuple[int, str]:
+    """The interval that counts, in nanoseconds, and where it is from: a schedule that is not kept counts as it is."""
+    if not usable:
+        return 0, "as there is no usable set"
+    interval, source = frequency.target_ns or 0, f"by {frequency.source}"
+    if len(usable) > 1:
+        first, second = usable[0].made, usable[1].made
+        assert first is not None and second is not None
+        between = (first - second) // datetime.timedelta(microseconds=1) * 1000
+        if between > interval:
+            return between, "between the two newest"
+    return interval, source
 
 
 def judge_demands(found: Sequence[Demand]) -> list[Finding]:

@@ -104,6 +104,9 @@ def judge_body(answer: Answer, health: HealthProfile) -> Iterator[Finding]:
     """Code and body of one answer: both known, in agreement, readable, small."""
     convention = health.convention
     if answer.status == 0:
+        # What was given up hangs, which is judged by its time.
+        if not answer.late:
+            yield Finding(code="HEALTH-NO-ANSWER", seen=_shown(answer), where=answer.where)
         return
     if answer.status not in (OK, *convention.unready_codes):
         known = ", ".join(map(str, (OK, *convention.unready_codes)))

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, runtime_checkable
 
 from checks import health
 from checks.checked import Check
 from checks.conformance.subject import Subject
-from checks.health_secrets import judge_secrets, planted
+from checks.health_secrets import Planted, judge_secrets, planted
 from fixtures.health import ENDPOINTS, Answer, Asker, make_asker
 from fixtures.proxy import Mode
 from reports.records import NANOSECONDS, Finding, monotonic_ns
 
 NAME: Final = "health-conformance.txt"
+# While a state is watched; a round of questions has time to be answered before the next.
+WATCH_APART: Final = 0.1
 CONTENT: Final = b"Ask Ada at ada@health.example or +41 44 555 01 02.\n"
 
 
@@ -35,7 +37,7 @@ class Asking:
     subject: Subject
     check: Check
     asker: Asker
-    secrets: dict[str, str]
+    secrets: Planted
 
     async def rounds(self, count: int, *, apart: float = 0.0) -> list[Answer]:
         """Every endpoint of every service so many times, those of a round at once; each answer judged by itself."""
@@ -72,27 +74,50 @@ class Asking:
             if health.settled(answers, wanted) or self.subject.clock.now() - since_ns > bound_ns:
                 return answers
 
+    async def watched(self, wanted: dict[str, bool]) -> list[Answer]:
+        """Rounds for as long as a state is watched, or until a service's readiness has left it."""
+        answers: list[Answer] = []
+        end = self.subject.clock.now() + self.subject.profile.health.steady_ns
+        while self.subject.clock.now() < end:
+            latest = await self.rounds(health.STEADY, apart=WATCH_APART)
+            answers += latest
+            if not health.settled(latest, wanted):
+                break
+            await asyncio.sleep(WATCH_APART)
+        return answers
+
     def needing(self, dependency: str) -> list[str]:
         """The services that need a dependency, by the profile or the product's guides."""
         profiles = self.subject.profile.services
         return [each.name for each in self.subject.deployment.services if dependency in profiles[each.name].needs]
 
-    async def lose(self, dependency: str, mode: Mode, how: str, *, apart: float) -> None:
-        """Take a dependency away, or away in another way, and see what the endpoints say."""
-        bounds, needing = self.subject.profile.health, self.needing(dependency)
-        self.subject.proxies[dependency].turn(mode)
+    async def lose(
+        self, dependencies: Sequence[str], mode: Mode, how: str, *, apart: float, watch: bool = False
+    ) -> None:
+        """Take dependencies away, or away in another way, and see what the endpoints say.
+
+        ``watch``: and go on saying, for as long as a state is watched.
+        """
+        bounds = self.subject.profile.health
+        needing = sorted({service for each in dependencies for service in self.needing(each)})
+        for each in dependencies:
+            self.subject.proxies[each].turn(mode)
         lost = self.subject.clock.now()
         wanted = dict.fromkeys(needing, False)
         answers = await self.until(wanted, since_ns=lost, bound_ns=bounds.turn_ns, apart=apart)
+        if watch and health.settled(answers, wanted):
+            answers += await self.watched(wanted)
         self.check.findings += health.judge_loss(
             answers, needing=needing, lost_ns=lost, turn_ns=bounds.turn_ns, how=how
         )
 
-    async def come_back(self, how: str) -> None:
-        """See every service ready again, what was away being back."""
+    async def come_back(self, how: str, *, watch: bool = False) -> None:
+        """See every service ready again, what was away being back. ``watch`` as of ``lose``."""
         bounds, back = self.subject.profile.health, self.subject.clock.now()
         wanted = {service.name: True for service in self.subject.deployment.services}
         answers = await self.until(wanted, since_ns=back, bound_ns=bounds.return_ns, apart=0.02)
+        if watch and health.settled(answers, wanted):
+            answers += await self.watched(wanted)
         self.check.findings += health.judge_return(answers, back_ns=back, return_ns=bounds.return_ns, how=how)
 
     async def stand_on(self, words: str, change: Callable[[], None] | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import ipaddress
 import json
 import re
@@ -35,10 +36,55 @@ _PATTERNS: Final = {
     ),
 }
 _COMPILED: Final = {kind: re.compile(pattern) for kind, pattern in _PATTERNS.items()}
+_IPV6: Final = re.compile(r"(?<![\w:.])((?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f.]{0,15})(?![\w:])")
+_ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([nrtbf\"'/\\]))")
+_ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
+# JSON within a string of JSON within another.
+_NESTED: Final = 3
+# What may stand between a host and its port, or before either: signs, their names, an address that was looked up.
+_BETWEEN: Final = r"(?:\W|\([^()\s]{1,60}\)|\b(?:port|host|hostname|tcp|on|at)\b){1,24}"
+_UNIQUE_TO_LOOK_AT: Final = re.compile(r"[\d_-]")
 
 
-def planted(configuration: Mapping[str, str]) -> dict[str, str]:
-    """What must not be shown, as value to a name that may be: secrets, whole addresses with them, hosts and ports."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Planted:
+    """What must not be shown, each by a name that may be: values wherever they stand, patterns for others."""
+
+    values: Mapping[str, str]
+    patterns: Mapping[str, re.Pattern[str]]
+
+
+def planted(configuration: Mapping[str, str]) -> Planted:
+    """Secrets, whole addresses with them, hosts with their ports, and the names of users, of a configuration."""
+    return Planted(values=_values(configuration), patterns=_patterns(configuration))
+
+
+def _patterns(configuration: Mapping[str, str]) -> dict[str, re.Pattern[str]]:
+    found: dict[str, re.Pattern[str]] = {}
+    for variable, value in configuration.items():
+        try:
+            parts = urllib.parse.urlsplit(value)
+            host, port, user = parts.hostname, parts.port, urllib.parse.unquote(parts.username or "")
+        except ValueError:
+            continue
+        if not parts.scheme or not host:
+            continue
+        named = rf"(?<![\w.-]){re.escape(host)}(?![\w-]|\.\w)"
+        shapes = [rf"\bhost(?:name|addr)?\W{{1,6}}{named}", rf"\b(?:server at|address)\W{{1,6}}{named}"]
+        if port:
+            shapes += [rf"{named}{_BETWEEN}{port}(?!\d)", rf"(?<!\d){port}{_BETWEEN}{named}"]
+        found[f"the host of {variable}"] = re.compile("|".join(shapes), re.IGNORECASE)
+        if user:
+            word = rf"(?<![\w-]){re.escape(user)}(?![\w-])"
+            shapes = [rf"\b(?:user|username|user[ _]name|role|login)\W{{1,6}}{word}", rf"{word}@"]
+            # A name such as "app" stands in any text by chance.
+            if len(user) >= SHORTEST and _UNIQUE_TO_LOOK_AT.search(user):
+                shapes.append(word)
+            found[f"the user of {variable}"] = re.compile("|".join(shapes), re.IGNORECASE)
+    return found
+
+
+def _values(configuration: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for variable, value in configuration.items():
         if len(value) >= SHORTEST and any(word in variable.upper() for word in SECRET_WORDS):
@@ -53,7 +99,7 @@ def planted(configuration: Mapping[str, str]) -> dict[str, str]:
         if password and len(password) >= SHORTEST:
             found |= dict.fromkeys({*_forms(password), *_forms(urllib.parse.unquote(password)), value}, variable)
         if port:
-            found[f"{host}:{port}"] = f"the host of {variable}"
+            found[f"[{host}]:{port}" if ":" in host else f"{host}:{port}"] = f"the host of {variable}"
         # A bare name such as "ocr" may be the name of a part as well, which a body may show.
         if "." in host or _is_address(host):
             found[host] = f"the host of {variable}"
@@ -80,12 +126,39 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def judge_secrets(answer: Answer, secrets: Mapping[str, str]) -> Iterator[Finding]:
-    """Nothing of the inside in a body, no secret in a header. A finding says of what kind, never what it was."""
+def judge_secrets(answer: Answer, secrets: Planted) -> Iterator[Finding]:
+    """Nothing of the inside in a body or a header. A finding says of what kind, never what it was."""
     body = answer.body.decode("utf-8", "replace")
-    seen = {name for value, name in secrets.items() if value in body}
-    seen |= {f"{name}, in a header" for value, name in secrets.items() if value in answer.headers}
-    plain = body.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"').replace("\\/", "/")
-    seen |= {kind for kind, pattern in _COMPILED.items() if pattern.search(plain)}
+    seen = _seen(body, secrets) | {f"{name}, in a header" for name in _seen(answer.headers, secrets)}
     if seen:
         yield Finding(code="HEALTH-LEAKS", seen=f"it shows {', '.join(sorted(seen))}", where=answer.where)
+
+
+def _seen(text: str, secrets: Planted) -> set[str]:
+    found: set[str] = set()
+    for form in _unescaped(text):
+        found |= {name for value, name in secrets.values.items() if value in form}
+        found |= {name for name, pattern in secrets.patterns.items() if pattern.search(form)}
+        found |= {kind for kind, pattern in _COMPILED.items() if pattern.search(form)}
+        if any(_is_of_the_inside(match[1]) for match in _IPV6.finditer(form)):
+            found.add("an address of the inside")
+    return found
+
+
+def _unescaped(text: str) -> Iterator[str]:
+    """A text as it stands, and as its escapes are read, which may hold others."""
+    yield text
+    for _ in range(_NESTED):
+        read = _ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else _ESCAPED.get(match[2], match[2]), text)
+        if read == text:
+            return
+        yield read
+        text = read
+
+
+def _is_of_the_inside(address: str) -> bool:
+    try:
+        read = ipaddress.IPv6Address(address)
+    except ValueError:
+        return False
+    return read.is_loopback or read.is_link_local or read in ipaddress.IPv6Network("fc00::/7")

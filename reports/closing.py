@@ -162,7 +162,7 @@ def _conformance(conformance: Mapping[str, Any]) -> Iterator[Line]:
         yield f"{suite + ':':<22}{counts}", _STYLES.get(worst, {})
     controls = conformance["controls"]
     style = _STYLES["passed" if controls["caught"] == controls["planted"] else "failed"]
-    yield f"{'faults seen:':<22}{controls['score'] if controls['planted'] else 'none planted'}", style
+    yield f"{'planted faults seen:':<22}{controls['score'] if controls['planted'] else 'none planted'}", style
     for row in [*conformance["checks"], *controls["rows"]]:
         if row["error"]:
             yield from _wrapped(f"{row.get('check') or row['control']}: ", row["error"], _STYLES["error"])

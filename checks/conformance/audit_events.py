@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import httpx
@@ -29,8 +31,23 @@ REFERENCE_STEPS: Final = DATA / "refapp_events.toml"
 CODES: Final = ("LOG-EVENT-MISSING", "LOG-EVENT-TWICE", "LOG-EVENT-WRONG", "LOG-EVENT-DISCLOSES")
 WHAT: Final = "each event provoked"
 STEP_SECONDS: Final = 10.0
-# A second telling may come a moment after the first.
+# A second telling may come a moment after the first; the check of whole logs looks once more, much later.
 AFTER_LAST_SECONDS: Final = 0.1
+# Another address of this machine than the one that a service which takes no note of it would name.
+CALLER: Final = "127.0.0.2"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Provoked:
+    """Events that were provoked, to be looked for again; ``at_ns``: when the last was, of the monotonic clock."""
+
+    plan: EventPlan
+    answered: Sequence[Answered]
+    at_ns: int
+
+
+# By the directory of the subject.
+provoked: Final[dict[Path, list[Provoked]]] = {}
 
 
 @conformance(guide=GUIDE, supports=SUPPORTS, finds=CODES, owned=True)
@@ -46,7 +63,7 @@ def every_event_is_logged_once(subject: Subject, check: Check) -> None:
         reason = "the profile says nothing of the product's API: set events.steps to a file of steps"
         check.not_tested.append({"what": WHAT, "reason": reason})
         return
-    _await_ready(subject)
+    await_ready(subject)
     plan = read_plan(path)
     with contextlib.ExitStack() as stack:
         sources = [
@@ -54,7 +71,7 @@ def every_event_is_logged_once(subject: Subject, check: Check) -> None:
             for service in subject.deployment.services
         ]
         lines = [_Lines(source, subject.profile.logs.longest_line) for source in sources]
-        search = EventSearch(plan, _provoke(subject, plan), subject.profile.logs.fields)
+        search = provoke(subject, plan)
         deadline = monotonic_ns() + plan.within_ns
         while True:
             ended = search.complete or monotonic_ns() >= deadline
@@ -70,7 +87,8 @@ def every_event_is_logged_once(subject: Subject, check: Check) -> None:
     check.findings += search.findings()
 
 
-def _await_ready(subject: Subject) -> None:
+def await_ready(subject: Subject) -> None:
+    """Wait until every service is ready, so that what is done is done and told of."""
     with httpx.Client(timeout=2.0, trust_env=False) as client:
         wait_until(
             lambda: all(ask(client, service, "ready") == 200 for service in subject.deployment.services),
@@ -78,16 +96,28 @@ def _await_ready(subject: Subject) -> None:
         )  # fmt: skip
 
 
-def _provoke(subject: Subject, plan: EventPlan) -> list[Answered]:
+def provoke(subject: Subject, plan: EventPlan) -> EventSearch:
+    """Make the requests that are to be told of, and note them; what finds their events.
+
+    Raises:
+        StepFailed, UsageProblem: see ``run_steps``.
+    """
+    answered = _answers(subject, plan)
+    provoked.setdefault(subject.directory, []).append(Provoked(plan=plan, answered=answered, at_ns=monotonic_ns()))
+    return EventSearch(plan, answered, subject.profile.logs.fields)
+
+
+def _answers(subject: Subject, plan: EventPlan) -> list[Answered]:
     variables: Variables = {**_known(subject), **subject.profile.events.variables, "unique": secrets.token_hex(8)}
     for name in plan.never:
         if isinstance(value := variables.get(name), str):
             subject.redactor.learn(value)
     for name, value in plan.variables.items():
         variables[name] = filled(value, variables, where=f"variable {name!r}")
+    transport = httpx.HTTPTransport(local_address=CALLER if subject.deployment.stand_in else None, trust_env=False)
     with httpx.Client(
-        base_url=subject.deployment.client_access().url, timeout=STEP_SECONDS, trust_env=False
-    ) as client:  # fmt: skip
+        base_url=subject.deployment.client_access().url, timeout=STEP_SECONDS, transport=transport, trust_env=False
+    ) as client:
         return [*run_steps(plan.steps, client, variables, subject.redactor)]
 
 
@@ -119,11 +149,14 @@ class _Lines:
             self._rest = b"" if self._skips else rest
 
 
-def _fault(name: str, code: str) -> None:
-    switch(every_event_is_logged_once, name, services=("web",), expects=(code,))
+def _fault(name: str, code: str, *, service: str = "web") -> None:
+    switch(every_event_is_logged_once, name, services=(service,), expects=(code,))
 
 
 _fault("event-missing", "LOG-EVENT-MISSING")
 _fault("event-twice", "LOG-EVENT-TWICE")
 _fault("event-of-another", "LOG-EVENT-WRONG")
+_fault("source-of-another", "LOG-EVENT-WRONG")
+_fault("session-digest-same", "LOG-EVENT-WRONG")
 _fault("tried-assertion-logged", "LOG-EVENT-DISCLOSES")
+_fault("redaction-tells-values", "LOG-EVENT-DISCLOSES", service="job")

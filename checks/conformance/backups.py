@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import datetime
 import gzip
+import io
 import json
 import shutil
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +29,7 @@ from checks.freshness import (
     see_set,
     source_of,
 )
-from checks.reach import reach_of_application
+from checks.reach import reach_of_application, user_called
 from checks.sets_under_check import (
     broken,
     means_of,
@@ -88,7 +91,7 @@ def backups_are_frequent_enough(subject: Subject, check: Check) -> None:
     }
     for each in found:
         if not each.interval_ns:
-            reason = f"there are fewer than two usable sets and no frequency is set; {each.seen}"
+            reason = f"there is no usable set, or but one and no frequency is set; {each.seen}"
             check.not_tested.append({"what": f"the frequency of {each.component} backups", "reason": reason})
     if "database" not in {each.component for each in found}:
         reason = (
@@ -121,9 +124,16 @@ def the_application_cannot_reach_the_backups(subject: Subject, check: Check) -> 
         check.not_tested.append({"what": "the places of the backups", "reason": "backup.sets is not in the profile"})
         return
     store = [subject.own.backup_store()] if subject.owned else []
-    directories = [places.sets, places.apart]
-    found, check.looked_at = reach_of_application(subject.deployment.client_access(), store, directories)
+    directories, name = [places.sets, places.apart], subject.profile.application_user
+    user = user_called(name) if name and not subject.owned else None
+    access = subject.deployment.client_access()
+    found, check.looked_at = reach_of_application(access, store, directories, user=user)
     check.findings += found
+    if user is None:
+        reason = "nobody says who the services run as on this machine: set backup.application_user"
+        if subject.owned:
+            reason = "a deployment of the suite's own runs as the suite's user, whose the backups are"
+        check.not_tested.append({"what": "the backups' directories by owner and group", "reason": reason})
 
 
 @conformance(
@@ -247,6 +257,20 @@ def daily_under_an_hour(subject: Subject) -> Iterator[Subject]:
     yield _asking(subject, rpo=_set(HOUR), frequency=frequency)
 
 
+@fault(
+    backups_are_frequent_enough, expects=("BACKUP-TOO-SELDOM",),
+    breaks="an hourly backup that was not made for a day, under an RPO of two hours",
+)  # fmt: skip
+def hourly_and_not_kept(subject: Subject) -> Iterator[Subject]:
+    with broken(subject) as (other, newest):
+        earlier, apart = (each.with_name("earlier") for each in (newest.directory, newest.apart))
+        shutil.copytree(newest.directory, earlier)
+        shutil.copytree(newest.apart, apart)
+        _aged(BackupSet(directory=earlier, apart=apart), datetime.timedelta(hours=30))
+        hourly = dict.fromkeys(("database", "objects", "configuration"), _set(HOUR))
+        yield _asking(other, rpo=_set(2 * HOUR), frequency=hourly)
+
+
 @fault(backups_are_kept_as_long_as_they_must, expects=("BACKUP-TOO-FEW",), breaks="sets removed before their time")
 def too_few_sets(subject: Subject) -> Iterator[Subject]:
     yield _asking(subject, sets=Kept(least=1000, source="a fault"))
@@ -294,6 +318,18 @@ def configuration_in_clear(subject: Subject) -> Iterator[Subject]:
 
 
 @fault(
+    configuration_is_encrypted_and_apart, expects=("BACKUP-CONFIGURATION-CLEAR",),
+    breaks="a configuration backup in clear that names the variables otherwise",
+)  # fmt: skip
+def configuration_under_other_names(subject: Subject) -> Iterator[Subject]:
+    with broken(subject) as (other, backup):
+        values = subject.deployment.configuration().items()
+        text = "".join(f"{name.lower().replace('_', '-')}: {value}\n" for name, value in values)
+        replace(backup.place("configuration") / "values.yaml", text.encode())
+        yield other
+
+
+@fault(
     configuration_is_encrypted_and_apart, expects=("BACKUP-CONFIGURATION-TOGETHER",),
     breaks="a configuration backup beside its data",
 )  # fmt: skip
@@ -311,6 +347,33 @@ def secret_in_a_compressed_file(subject: Subject) -> Iterator[Subject]:
     with broken(subject) as (other, backup):
         secret = subject.deployment.configuration()["COLUMN_ENCRYPTION_KEY"]
         replace(backup.place("objects") / "notes.txt.gz", gzip.compress(f"the key is {secret}\n".encode()))
+        yield other
+
+
+@fault(
+    no_secret_is_readable_in_a_backup, expects=("BACKUP-SECRET-READABLE",),
+    breaks="a secret in a compressed file in a compressed archive",
+)  # fmt: skip
+def secret_in_an_archive(subject: Subject) -> Iterator[Subject]:
+    with broken(subject) as (other, backup):
+        inner = gzip.compress(subject.deployment.configuration()["COLUMN_ENCRYPTION_KEY"].encode())
+        held = io.BytesIO()
+        with tarfile.open(fileobj=held, mode="w:gz") as archive:
+            member = tarfile.TarInfo("etc/notes.txt.gz")
+            member.size = len(inner)
+            archive.addfile(member, io.BytesIO(inner))
+        replace(backup.place("objects") / "home.tar.gz", held.getvalue())
+        yield other
+
+
+@fault(
+    no_secret_is_readable_in_a_backup, expects=("BACKUP-SECRET-READABLE",),
+    breaks="the whole configuration in base64, in lines of 76 characters",
+)  # fmt: skip
+def configuration_in_base64(subject: Subject) -> Iterator[Subject]:
+    with broken(subject) as (other, backup):
+        text = "".join(f"{name}={value}\n" for name, value in subject.deployment.configuration().items())
+        replace(backup.place("objects") / "environment.b64", base64.encodebytes(text.encode()))
         yield other
 
 

@@ -25,6 +25,7 @@ from checks.conformance.subject import Subject
 from fixtures import rotation
 from fixtures.deployment import Deployment
 from fixtures.network import LOOPBACK
+from fixtures.processes import ended_within
 from fixtures.rotation import VARIABLE, Connection, Credential, credential_in, note_credential
 from reports.records import wait_until
 
@@ -101,6 +102,34 @@ def grant_lost(subject: Subject) -> Iterator[None]:
                 connection.execute(sql.SQL("GRANT INSERT ON {} TO {}").format(table, sql.Identifier(user)))
 
 
+@fault(one_user_changes_its_password, expects=["CREDENTIAL-PRIVILEGES"], breaks="the new password will expire soon")
+def password_that_expires(subject: Subject) -> Iterator[None]:
+    user = credential_in(subject.deployment.configuration()[VARIABLE]).user
+    with _role_put_back(subject, user):
+
+        def expiring(connection: Connection, credential: Credential) -> None:
+            rotation.set_password(connection, credential)
+            soon = sql.SQL("DO $$ BEGIN EXECUTE format('ALTER ROLE %I VALID UNTIL %L', {}, now() + '1 day'); END $$")
+            connection.execute(soon.format(sql.Literal(credential.user)))
+
+        with _careless(set_password=expiring):
+            yield
+
+
+@contextlib.contextmanager
+def _role_put_back(subject: Subject, user: str) -> Iterator[None]:
+    """Afterwards its login ends when it did before."""
+    asked = "SELECT coalesce(rolvaliduntil::text, 'infinity') FROM pg_roles WHERE rolname = %s"
+    with subject.deployment.database.connect() as connection:
+        row = connection.execute(asked, (user,)).fetchone()
+        assert row is not None
+        try:
+            yield
+        finally:
+            put_back = sql.SQL("ALTER ROLE {} VALID UNTIL {}")
+            connection.execute(put_back.format(sql.Identifier(user), sql.Literal(row[0])))
+
+
 def _written_table(subject: Subject) -> sql.Composable:
     """A table that the application may write by a grant of its own."""
     user = credential_in(subject.deployment.configuration()[VARIABLE]).user
@@ -128,6 +157,26 @@ def second_user_without_rights(_subject: Subject) -> Iterator[None]:
         connection.execute(sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(like), sql.Identifier(credential.user)))
 
     with _careless(add_login=add):
+        yield
+
+
+@fault(
+    two_users_take_turns,
+    expects=["CREDENTIAL-PRIVILEGES"],
+    breaks="the second user may run programs on the server",
+)
+def second_user_with_a_role_of_the_server(_subject: Subject) -> Iterator[None]:
+    def add(connection: Connection, like: str, credential: Credential) -> None:
+        rotation.add_login(connection, like, credential)
+        connection.execute(sql.SQL("GRANT pg_execute_server_program TO {}").format(sql.Identifier(credential.user)))
+
+    with _careless(add_login=add):
+        yield
+
+
+@fault(two_users_take_turns, expects=["CREDENTIAL-LEFT-BEHIND"], breaks="services go on with the old user")
+def services_left_behind(_subject: Subject) -> Iterator[None]:
+    with _careless(replace=lambda deployment, names, move: None, leave_seconds=0.3):
         yield
 
 
@@ -205,6 +254,60 @@ def password_as_an_argument(subject: Subject) -> Iterator[None]:
 def password_in_a_log(subject: Subject) -> Iterator[None]:
     with _beside(subject, [], {"SHOWN": credential_in(subject.deployment.client_access().dsn).password}):
         yield
+
+
+@fault(
+    no_password_is_stored_or_shown_in_clear,
+    expects=["CREDENTIAL-IN-CLEAR"],
+    breaks="a process that was replaced told it with its last words, to stderr",
+)
+def last_words(subject: Subject) -> Iterator[None]:
+    shown = {"SHOWN": credential_in(subject.deployment.client_access().dsn).password}
+    tells = "import os, sys; sys.exit(os.environ['SHOWN'])"
+    ended = subject.deployment.processes.start("talkative", [sys.executable, "-c", tells], env=shown)
+    try:
+        assert ended_within(ended.popen, SECONDS)
+        yield
+    finally:
+        ended.kill()
+        os.truncate(ended.errors, 0)
+
+
+@fault(
+    no_password_is_stored_or_shown_in_clear,
+    expects=["CREDENTIAL-IN-CLEAR"],
+    breaks="a comment on its user holds it",
+)
+def password_in_a_comment(subject: Subject) -> Iterator[None]:
+    credential = credential_in(subject.deployment.client_access().dsn)
+    with subject.deployment.database.connect() as connection:
+        comment, user = sql.SQL("COMMENT ON ROLE {} IS {}"), sql.Identifier(credential.user)
+        row = connection.execute(
+            "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s", (credential.user,)
+        ).fetchone()
+        assert row is not None
+        connection.execute(comment.format(user, sql.Literal(f"password: {credential.password}")))
+        try:
+            yield
+        finally:
+            connection.execute(comment.format(user, sql.Literal(row[0])))
+
+
+@fault(
+    no_password_is_stored_or_shown_in_clear,
+    expects=["CREDENTIAL-IN-CLEAR"],
+    breaks="a setting of its user holds it",
+)
+def password_in_a_setting(subject: Subject) -> Iterator[None]:
+    credential = credential_in(subject.deployment.client_access().dsn)
+    user = sql.Identifier(credential.user)
+    with subject.deployment.database.connect() as connection:
+        put = sql.SQL("ALTER ROLE {} SET app.dsn_password = {}")
+        connection.execute(put.format(user, sql.Literal(credential.password)))
+        try:
+            yield
+        finally:
+            connection.execute(sql.SQL("ALTER ROLE {} RESET app.dsn_password").format(user))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import functools
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from psycopg import sql
 
@@ -18,6 +18,7 @@ from checks.conformance.registry import conformance
 from checks.conformance.subject import Subject
 from checks.credentials import (
     compare_privileges,
+    in_catalog,
     in_command_lines,
     in_files,
     judge_logins,
@@ -36,6 +37,7 @@ from fixtures.rotation import (
     Credential,
     Procedure,
     credential_in,
+    left_behind,
     new_credential,
     note_credential,
     put_in_force,
@@ -87,14 +89,14 @@ def one_user_changes_its_password(subject: Subject, check: Check) -> None:
         finally:
             rotation.set_password(connection, credential_in(deployment.configuration()[VARIABLE]))
         _count(check, requests, before)
-        check.findings += _shown(subject, [old, new])
+        check.findings += _shown(subject, connection, [old, new])
     deployment.await_quiet(seconds=30)
 
 
 @conformance(
     guide=GUIDE, supports=SUPPORTS, owned=True,
     finds=("CREDENTIAL-OLD-ACCEPTED", "CREDENTIAL-NEW-REFUSED", "CREDENTIAL-PRIVILEGES", "CREDENTIAL-REQUEST-FAILED",
-           "CREDENTIAL-IN-CLEAR"),
+           "CREDENTIAL-LEFT-BEHIND", "CREDENTIAL-IN-CLEAR"),
 )  # fmt: skip
 def two_users_take_turns(subject: Subject, check: Check) -> None:
     """Two users take turns under load, there and back: no request fails, who is locked is refused, privileges stay."""
@@ -113,14 +115,15 @@ def two_users_take_turns(subject: Subject, check: Check) -> None:
                     deployment.application, timeout=SECONDS, url=f"http://{LOOPBACK}:{door.port}"
                 )
                 with under_load(client) as requests:
-                    turns = _Turns(subject=subject, connection=connection, door=door, before=before)
+                    turns = _Turns(subject=subject, connection=connection, door=door, first=first.user, before=before)
                     PROCEDURE.get().add_login(connection, first.user, second)
                     check.findings += turns.take(first, second)
                     if not check.findings:
                         PROCEDURE.get().set_password(connection, third)
                         check.findings += turns.take(second, third)
                     requests.await_answer()
-            interrupted = False
+            # A service that was left behind is restarted into what is in force.
+            interrupted = check.saw(["CREDENTIAL-LEFT-BEHIND"])
         finally:
             _back_to(subject, connection, first.user, second.user, anyway=interrupted)
         _count(check, requests, before)
@@ -129,7 +132,7 @@ def two_users_take_turns(subject: Subject, check: Check) -> None:
             check.findings.append(
                 Finding(code="CREDENTIAL-REQUEST-FAILED", seen=seen, where=DOOR, count=requests.failed)
             )
-        check.findings += _shown(subject, [first, second, third])
+        check.findings += _shown(subject, connection, [first, second, third])
     deployment.await_quiet(seconds=30)
 
 
@@ -137,11 +140,11 @@ def two_users_take_turns(subject: Subject, check: Check) -> None:
     guide=GUIDE, supports=SUPPORTS, after_restore=True, finds=("CREDENTIAL-IN-CLEAR", "CREDENTIAL-WEAK-VERIFIER")
 )
 def no_password_is_stored_or_shown_in_clear(subject: Subject, check: Check) -> None:
-    """The server stores SCRAM verifiers only, and no log and no command line shows a password of the database."""
+    """The server stores SCRAM verifiers only; no log, command line or catalogue entry shows a database password."""
     deployment = subject.deployment
     used = [credential_in(deployment.client_access().dsn)]
-    if subject.owned:
-        with _superuser(subject.own) as connection:
+    with _superuser(subject.own) if subject.owned else deployment.database.connect() as connection:
+        if subject.owned:
             trial = new_credential(TRIAL, subject.redactor)
             used.append(trial)
             connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(TRIAL)))
@@ -150,16 +153,21 @@ def no_password_is_stored_or_shown_in_clear(subject: Subject, check: Check) -> N
                 check.findings, stored = weak_verifiers(connection)
             finally:
                 connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(TRIAL)))
-    else:
-        with deployment.database.connect() as connection:
+        else:
             check.findings, stored = weak_verifiers(connection)
-        reason = f"{NOT_OURS}, so that the server's log was not looked at for a statement that changes one"
-        check.not_tested.append({"what": "the rotation's own statement in the server's log", "reason": reason})
-    passwords = [each.password for each in used] + [deployment.database.password]
+            reason = f"{NOT_OURS}, so that the server's log was not looked at for a statement that changes one"
+            check.not_tested.append({"what": "the rotation's own statement in the server's log", "reason": reason})
+        passwords = [each.password for each in used] + [deployment.database.password]
+        catalog, texts, unread = in_catalog(connection, passwords)
     argv, processes = in_command_lines(passwords)
     logs, size = in_files(passwords, _logs(subject))
-    check.findings += argv + logs
-    check.looked_at = {"stored passwords": stored, "processes": processes, "bytes of logs": size}
+    check.findings += argv + logs + catalog
+    check.looked_at = {
+        "stored passwords": stored, "processes": processes, "bytes of logs": size, "texts of the catalogue": texts,
+    }  # fmt: skip
+    if unread:
+        reason = "the role that looks may not read them: look as a superuser"
+        check.not_tested.append({"what": f"passwords in the catalogue's {', '.join(unread)}", "reason": reason})
 
 
 @conformance(guide=GUIDE, supports=SUPPORTS, after_restore=True, finds=("CREDENTIAL-RETURNED",))
@@ -189,19 +197,24 @@ class _Turns:
     subject: Subject
     connection: Connection
     door: Proxy
+    first: str
     before: frozenset[str]
 
     def take(self, old: Credential, new: Credential) -> list[Finding]:
         """Go on with the new user, which is there already, and lock the old one; what was wrong with it."""
         deployment, procedure = self.subject.own, PROCEDURE.get()
         dsn = deployment.client_access().dsn
-        findings = compare_privileges(self.before, read_privileges(self.connection, new.user), new.user)
+        now = read_privileges(self.connection, new.user, like=self.first)
+        findings = compare_privileges(self.before, now, new.user)
         # Without the right to connect a login tells nothing of the password.
         findings = findings or judge_logins(dsn, old=None, new=new)
         if findings:
             return findings
         put_in_force(deployment, new)
         procedure.replace(deployment, CONNECTED, self._move)
+        if left := left_behind(self.connection, old.user, seconds=procedure.leave_seconds):
+            seen = f"sessions of {old.user} go on after every service was replaced: {', '.join(left)}"
+            return [Finding(code="CREDENTIAL-LEFT-BEHIND", seen=seen, where=old.user, count=len(left))]
         procedure.lock(self.connection, old.user)
         return judge_logins(dsn, old=old, new=new)
 
@@ -247,12 +260,13 @@ def _count(check: Check, requests: Requests, privileges: frozenset[str]) -> None
     }  # fmt: skip
 
 
-def _shown(subject: Subject, credentials: Sequence[Credential]) -> list[Finding]:
+def _shown(subject: Subject, connection: Connection, credentials: Sequence[Credential]) -> list[Finding]:
     passwords = [each.password for each in credentials]
-    return in_command_lines(passwords)[0] + in_files(passwords, _logs(subject))[0]
+    findings = in_command_lines(passwords)[0] + in_files(passwords, _logs(subject))[0]
+    return findings + in_catalog(connection, passwords)[0]
 
 
-def _logs(subject: Subject) -> list[Any]:
-    """Everything that the processes of the deployment write: services, servers, and whatever runs beside them."""
-    running = [each for each in subject.deployment.processes.services if each.alive()]
-    return [path for each in running for path in (each.output, each.errors)]
+def _logs(subject: Subject) -> list[Path]:
+    """All that the deployment's processes wrote: services, servers, what runs beside them, and what was replaced."""
+    started = [*subject.deployment.processes.services]
+    return [path for each in started for path in (each.output, each.errors)]

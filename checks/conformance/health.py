@@ -26,9 +26,12 @@ STEADY_FEWEST: Final = 5
 STEADY_SECONDS: Final = 2.0
 # Beside what is named as found, and proven by a fault, each check also judges the form of every answer that it gets.
 FORM: Final = (
-    "HEALTH-CODE-UNKNOWN", "HEALTH-BODY-UNREADABLE", "HEALTH-BODY-DISAGREES", "HEALTH-BODY-TOO-LARGE", "HEALTH-LEAKS"
+    "HEALTH-NO-ANSWER", "HEALTH-CODE-UNKNOWN", "HEALTH-BODY-UNREADABLE", "HEALTH-BODY-DISAGREES",
+    "HEALTH-BODY-TOO-LARGE", "HEALTH-LEAKS",
 )  # fmt: skip
-LOSS: Final = ("HEALTH-LIVE-DIES", "HEALTH-READY-LIES", "HEALTH-NO-RETURN", "HEALTH-LEAKS")
+LOSS: Final = (
+    "HEALTH-LIVE-DIES", "HEALTH-READY-LIES", "HEALTH-NO-RETURN", "HEALTH-FLAPS", "HEALTH-NO-ANSWER", "HEALTH-LEAKS"
+)  # fmt: skip
 # One after the other on the same dependency: lost once, and then away in other ways.
 AWAY: Final[tuple[tuple[Mode, str], ...]] = (
     ("refuse", "refuses connections"), ("cut", "cuts its answers short"), ("reset", "resets connections")
@@ -84,19 +87,31 @@ def ready_services_do_business(subject: Subject, check: Check) -> None:
 def losing_a_dependency_is_told(subject: Subject, check: Check) -> None:
     """Without a dependency services stay live and say that they are not ready, and are ready once it is back.
 
-    Each dependency refuses connections, cuts its answers short, and resets connections.
+    Each dependency refuses connections, cuts its answers short, and resets connections. What readiness says is watched
+    for a while: with the last of them away, and after all are back from being away at once.
     """
     if not _owned(subject, check, "health endpoints while a dependency refuses, cuts or resets connections"):
         return
 
     async def look(asking: Asking) -> None:
+        last = list(subject.proxies)[-1:]
         for dependency, proxy in subject.proxies.items():
             with proxy.turned("pass"):
                 for mode, how in AWAY:
-                    await asking.lose(dependency, mode, f"{dependency} {how}", apart=0.01)
+                    # Another that is away would hide what is said of this one: only one at a time can be watched.
+                    watch = [dependency] == last and mode == AWAY[-1][0] and not check.findings
+                    await asking.lose([dependency], mode, f"{dependency} {how}", apart=0.01, watch=watch)
             await asking.come_back(f"{dependency} is back")
             if not check.findings:
                 asking.transact(f"{dependency} is back and every service says that it is ready")
+        if check.findings:
+            return
+        with contextlib.ExitStack() as away:
+            for proxy in subject.proxies.values():
+                away.enter_context(proxy.turned("pass"))
+            await asking.lose(list(subject.proxies), "reset", "every dependency resets connections", apart=0.01)
+        # Yes is said only where all is well, so the returns of all can be watched at once.
+        await asking.come_back("every dependency is back", watch=True)
 
     ask_with(subject, check, look)
 
@@ -113,7 +128,7 @@ def a_hanging_dependency_is_told(subject: Subject, check: Check) -> None:
     async def look(asking: Asking) -> None:
         for dependency, proxy in subject.proxies.items():
             with proxy.turned("pass"):
-                await asking.lose(dependency, "hang", f"{dependency} hangs", apart=0.05)
+                await asking.lose([dependency], "hang", f"{dependency} hangs", apart=0.05)
             await asking.come_back(f"{dependency} moves again")
         if check.findings:
             return
@@ -171,11 +186,11 @@ def _narrowed(subject: Subject, dependencies: Sequence[str], bounds: Sequence[st
 
 def _proves(
     check: Look, name: str, service: str, *, expects: str, dependencies: Sequence[str] = (),
-    bounds: Sequence[str] = (), called: str = "",
+    bounds: Sequence[str] = (), called: str = "", also: str = "",
 ) -> None:  # fmt: skip
     """Register a fault switch, thrown in one service while it runs.
 
-    ``called``: the fault's name where it is not the switch's.
+    ``called``: the fault's name where it is not the switch's; ``also``: what it may show instead on a slow machine.
     """
 
     def switched(subject: Subject) -> Iterator[Subject]:
@@ -183,7 +198,7 @@ def _proves(
             yield _narrowed(subject, dependencies, bounds)
 
     switched.__name__ = called or name.replace("-", "_")
-    fault(check, expects=(expects,), breaks=faults.KNOWN[name])(switched)
+    fault(check, expects=(expects, also) if also else (expects,), breaks=faults.KNOWN[name])(switched)
 
 
 _proves(services_are_live_and_ready, "never-ready", "ocr", expects="HEALTH-NOT-READY")
@@ -202,6 +217,17 @@ for _name, _code in (
         losing_a_dependency_is_told, _name, "web", expects=_code, dependencies=("ocr",),
         bounds=("turn=200ms", "return=200ms"),
     )  # fmt: skip
+_proves(
+    losing_a_dependency_is_told, "drops-connections", "web", expects="HEALTH-NO-ANSWER", dependencies=("ocr",),
+)  # fmt: skip
+_proves(
+    losing_a_dependency_is_told, "lies-later", "web", expects="HEALTH-FLAPS", dependencies=("ocr",),
+    bounds=("turn=2s",), also="HEALTH-READY-LIES",
+)  # fmt: skip
+_proves(
+    losing_a_dependency_is_told, "flaps-after-return", "web", expects="HEALTH-FLAPS", dependencies=("ocr",),
+    bounds=("steady=1s",),
+)  # fmt: skip
 _proves(
     a_hanging_dependency_is_told, "ready-hangs", "web", expects="HEALTH-HANGS", dependencies=("ocr",),
     bounds=("turn=3s", "longest=1500ms"),

@@ -26,7 +26,8 @@ class Conformance:
 
     ``guide``: the line of the Operations Guide that it answers; ``supports``: controls of standards that a result of it
     supports; ``finds``: the codes it may find; ``owned``: it needs a deployment that may be broken and restarted;
-    ``after_restore``: it also looks at what a drill has restored, in at most a few hundred milliseconds.
+    ``after_restore``: it also looks at what a drill has restored, in at most a few hundred milliseconds; ``last``: it
+    looks at what all others have left behind, and comes after them.
     """
 
     suite: str
@@ -37,6 +38,7 @@ class Conformance:
     finds: tuple[str, ...]
     owned: bool
     after_restore: bool
+    last: bool
     look: Look
 
     @property
@@ -65,15 +67,17 @@ _faults: dict[str, Fault] = {}
 
 
 def conformance(
-    *, guide: str, supports: Sequence[str], finds: Sequence[str], owned: bool = False, after_restore: bool = False
-) -> Callable[[Look], Look]:
+    *, guide: str, supports: Sequence[str], finds: Sequence[str], owned: bool = False, after_restore: bool = False,
+    last: bool = False,
+) -> Callable[[Look], Look]:  # fmt: skip
     """Register a check. Its suite is the file's name, its title the first line of its docstring."""
 
     def register(look: Look) -> Look:
         suite = look.__module__.rsplit(".", 1)[1]
         made = Conformance(
             suite=suite, name=look.__name__, title=(look.__doc__ or "").partition("\n")[0].rstrip("."), guide=guide,
-            supports=tuple(supports), finds=tuple(finds), owned=owned, after_restore=after_restore, look=look,
+            supports=tuple(supports), finds=tuple(finds), owned=owned, after_restore=after_restore, last=last,
+            look=look,
         )  # fmt: skip
         _add(_checks, made.id, made, made.finds)
         return look
@@ -126,9 +130,9 @@ def _load() -> None:
 
 
 def every_check() -> dict[str, Conformance]:
-    """Every conformance check by its id."""
+    """Every conformance check by its id, in the order in which they look."""
     _load()
-    return _checks
+    return dict(sorted(_checks.items(), key=lambda item: item[1].last))
 
 
 def every_fault() -> dict[str, Fault]:

@@ -134,6 +134,19 @@ def test_the_reference_steps_look_for_every_secret_that_they_use():
     assert {name for step in plan.steps for name in step.secret} | {"api_key", "assertion", "tried"} <= set(plan.never)
 
 
+def test_the_reference_steps_look_for_what_a_redaction_takes_out():
+    plan = read_plan(REFERENCE_STEPS)
+    assert {"address", "telephone"} <= set(plan.never)
+    assert all("{" + name + "}" in plan.variables["document"] for name in ("address", "telephone"))
+
+
+def test_the_reference_steps_hold_every_request_against_the_address_it_came_from():
+    events = [event for of_step in read_plan(REFERENCE_STEPS).events for event in of_step]
+    of_requests = [event for event in events if "request_id" in event.match]
+    assert of_requests
+    assert all(event.fields["source.ip"] == "{client_ip}" for event in of_requests)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

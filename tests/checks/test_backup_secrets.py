@@ -1,8 +1,11 @@
 import base64
 import bz2
 import gzip
+import html
 import io
+import json
 import lzma
+import random
 import shutil
 import tarfile
 import zipfile
@@ -68,11 +71,140 @@ def test_a_secret_is_found_through_compression(backup, means, processes, tmp_pat
 
 @pytest.mark.parametrize(
     "written",
-    [SECRET, base64.b64encode(SECRET.encode()).decode(), SECRET.encode().hex(), "correct%20horse%2Fbattery%2Bstaple"],
+    [
+        SECRET,
+        base64.b64encode(SECRET.encode()).decode(),
+        base64.urlsafe_b64encode(b">>>>>>" + SECRET.encode()).decode(),
+        SECRET.encode().hex(),
+        SECRET.encode().hex().upper(),
+        "correct%20horse%2Fbattery%2Bstaple",
+        "correct+horse%2Fbattery%2Bstaple",
+        "correct horse\\/battery+staple",
+    ],
 )
 def test_a_secret_is_found_in_other_words(backup, means, written):
     (backup.place("database") / "file").write_text(f"value: {written}\n")
     assert find_secrets(backup, {"THE_KEY": SECRET}, means)[0]
+
+
+HARD = "a\"b\\c\u00e9 & <d>'/e"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        json.dumps(HARD),
+        json.dumps(HARD, ensure_ascii=False),
+        json.dumps(HARD)
+        .replace("&", "\\u0026")
+        .replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+        .replace("'", "\\u0027"),
+        html.escape(HARD),
+    ],
+)
+def test_a_secret_that_was_escaped_is_found(backup, means, written):
+    (backup.place("database") / "file").write_text(f"value: {written}\n")
+    assert find_secrets(backup, {"THE_KEY": HARD}, means)[0]
+
+
+@pytest.mark.parametrize("before", range(7))
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n        ", "\\n"])
+def test_a_secret_is_found_in_base64_wherever_it_stands_and_however_it_is_broken(backup, means, before, end):
+    coded = base64.b64encode(b"x" * before + SECRET.encode() + b"=more" * 20).decode()
+    (backup.place("objects") / "file").write_text(end.join(coded[at : at + 11] for at in range(0, len(coded), 11)))
+    (finding,), _ = find_secrets(backup, {"THE_KEY": SECRET}, means)
+    assert "THE_KEY in base64 in objects/file" in finding.seen
+
+
+def test_base64_that_is_broken_across_the_pieces_in_which_a_file_is_read_is_found(backup, means):
+    coded = base64.encodebytes(b"x" * 40 + SECRET.encode() * 3)
+    for shift in range(0, len(coded), 7):
+        (backup.place("objects") / f"{shift}").write_bytes(b"-" * (PIECE - shift) + coded)
+    (finding,), _ = find_secrets(backup, {"THE_KEY": SECRET}, means)
+    assert finding.count == len(range(0, len(coded), 7))
+
+
+def test_another_text_in_base64_is_silent(backup, means):
+    coded = base64.encodebytes(SECRET.replace("battery", "bettery").encode() * 50)
+    (backup.place("objects") / "file").write_bytes(coded)
+    assert find_secrets(backup, {"THE_KEY": SECRET}, means)[0] == []
+
+
+def archive(name, content):
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as packed:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        packed.addfile(member, io.BytesIO(content))
+        packed.addfile(tarfile.TarInfo("empty"))
+    return held.getvalue()
+
+
+NESTED = {
+    "gzip in tar": lambda content: archive("a.gz", gzip.compress(content)),
+    "gzip in tar.gz": lambda content: gzip.compress(archive("a.gz", gzip.compress(content))),
+    "gzip in tar.xz": lambda content: lzma.compress(archive("a.gz", gzip.compress(content))),
+    "gzip in gzip": lambda content: gzip.compress(gzip.compress(content)),
+    "bzip2 in tar in tar.gz": lambda content: gzip.compress(archive("b.tar", archive("a.bz2", bz2.compress(content)))),
+}
+
+
+@pytest.mark.parametrize("form", NESTED)
+def test_a_secret_is_found_through_archives_within_one_another(backup, means, form):
+    (backup.place("objects") / "file").write_bytes(NESTED[form](b"x" * 100_000 + SECRET.encode()))
+    (finding,), _ = find_secrets(backup, {"THE_KEY": SECRET}, means)
+    assert "THE_KEY in objects/file, " in finding.seen
+    assert list(means.scratch.glob("looking-inside-*")) == []
+
+
+@pytest.mark.parametrize("name", ["zstd", "lz4"])
+def test_a_secret_is_found_through_other_programs_within_one_another(backup, means, processes, tmp_path, name):
+    # Its halves stand there before: the whole is written as two references to them.
+    content = "".join((SECRET[:14], "-" * 50, SECRET[14:], "-" * 50, SECRET)).encode()
+    inner = archive("a", program(name)(content, processes, tmp_path))
+    assert SECRET.encode() not in inner
+    (backup.place("objects") / "file").write_bytes(program(name)(inner, processes, tmp_path))
+    assert find_secrets(backup, {"THE_KEY": SECRET}, means)[0]
+
+
+def test_what_is_too_deep_is_counted_and_not_passed_over(backup, means):
+    content = SECRET.encode()
+    for _ in range(5):
+        content = gzip.compress(content)
+    (backup.place("objects") / "file").write_bytes(content)
+    findings, looked = find_secrets(backup, {"THE_KEY": SECRET}, means)
+    assert findings == []
+    assert looked.closed == {"more than 3 archives or compressions within one another": 1}
+
+
+def test_what_is_too_large_within_another_file_is_counted_and_not_passed_over(backup, means, monkeypatch):
+    monkeypatch.setattr("checks.looking_inside.LARGEST", 1000)
+    (backup.place("objects") / "file").write_bytes(archive("a.gz", gzip.compress(random.randbytes(3000))))
+    findings, looked = find_secrets(backup, {"THE_KEY": SECRET}, means)
+    assert findings == []
+    assert sum(looked.closed.values()) == 1
+
+
+def test_what_is_encrypted_or_closed_in_an_archive_is_counted(backup, means):
+    (backup.place("objects") / "a.tar").write_bytes(archive("a.age", encrypted(SECRET.encode())))
+    (backup.place("objects") / "b.tgz").write_bytes(gzip.compress(archive("b.7z", b"7z\xbc\xaf" + bytes(99))))
+    findings, looked = find_secrets(backup, {"THE_KEY": SECRET}, means)
+    assert findings == []
+    assert (looked.encrypted, looked.closed) == ({"age": 1}, {"7z": 1})
+
+
+def test_a_dump_in_an_archive_is_read_as_pg_restore_reads_it(backup, means, server, processes):
+    handle, tools = server, server.tools
+    with handle.connect("postgres") as connection:
+        connection.execute("DROP TABLE IF EXISTS leak")
+        connection.execute("CREATE TABLE leak AS SELECT repeat('x', 9000) || %s AS value", (SECRET,))
+        argv = [tools.path("pg_dump"), *handle.connection_arguments(), "--format=custom", "--table=leak", "postgres"]
+        dump = processes.run(argv, timeout=30, env=handle.environment()).output.read_bytes()
+        connection.execute("DROP TABLE leak")
+    (backup.place("objects") / "a.tar.gz").write_bytes(gzip.compress(archive("home/dump", dump)))
+    (finding,), _ = find_secrets(backup, {"THE_KEY": SECRET}, means)
+    assert "objects/a.tar.gz, home/dump, as pg_restore reads it" in finding.seen
 
 
 def test_a_secret_across_the_pieces_in_which_a_file_is_read_is_found(backup, means):
@@ -130,6 +262,17 @@ def test_a_configuration_in_clear_is_found_by_its_variables(backup, means, pack)
     (backup.place("configuration") / "env").write_bytes(pack(b"SESSION_SIGNING_KEY=another\n"))
     (finding,), unknown = judge_configuration(backup, CONFIGURATION, means)
     assert (finding.code, finding.where, unknown) == ("BACKUP-CONFIGURATION-CLEAR", "configuration/env", [])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [f"session-signing-key: {SECRET}", f"database-url: {CONFIGURATION['DATABASE_URL']}", "password: pass/word-in-url"],
+)
+def test_a_configuration_in_clear_is_found_by_its_values_under_other_names(backup, means, line):
+    (backup.place("configuration") / "values.yaml").write_text(f"{line}\n")
+    (finding,), unknown = judge_configuration(backup, CONFIGURATION, means)
+    assert (finding.code, finding.count, unknown) == ("BACKUP-CONFIGURATION-CLEAR", 1, [])
+    assert SECRET not in finding.seen
 
 
 def test_a_configuration_of_no_known_form_is_named(backup, means):

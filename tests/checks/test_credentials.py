@@ -1,3 +1,4 @@
+import base64
 import dataclasses
 import secrets
 import sys
@@ -9,6 +10,7 @@ from checks.credentials import (
     accepted,
     compare_privileges,
     credentials_returned,
+    in_catalog,
     in_command_lines,
     in_files,
     judge_logins,
@@ -18,7 +20,7 @@ from checks.credentials import (
     returned,
     weak_verifiers,
 )
-from fixtures.rotation import Credential, add_login, lock, set_password, verifier_of
+from fixtures.rotation import Credential, add_login, left_behind, lock, set_password, verifier_of
 from reports.records import HarnessError, wait_until
 
 
@@ -98,7 +100,7 @@ def test_a_second_user_may_exactly_what_the_first_may(admin, dsn, user):
     add_login(admin, user.user, second)
     assert {"INSERT on rotated", "CONNECT on the database", "at most 7 connections"} <= before
     assert "setting statement_timeout=5s" in before
-    assert compare_privileges(before, read_privileges(admin, second.user), second.user) == []
+    assert compare_privileges(before, read_privileges(admin, second.user, like=user.user), second.user) == []
     lock(admin, user.user)
     assert accepted(dsn, second)
     with psycopg.connect(dsn, user=second.user, password=second.password) as session:
@@ -115,6 +117,14 @@ def test_a_second_user_may_exactly_what_the_first_may(admin, dsn, user):
         ("GRANT SELECT (n) ON public.rotated TO {user}", "gained"),
         ("CREATE POLICY own ON public.rotated TO {user}", "gained"),
         ("CREATE FUNCTION public.secret() RETURNS int RETURN 1; ALTER TABLE public.rotated OWNER TO {user}", "gained"),
+        ("GRANT pg_execute_server_program TO {user}", "gained"),
+        ("GRANT pg_read_server_files TO {user}", "gained"),
+        ("ALTER ROLE {user} VALID UNTIL '2099-01-01'", "gained"),
+        ("GRANT INSERT ON public.rotated TO {user} WITH GRANT OPTION", "gained"),
+        ("GRANT SELECT ON pg_authid TO {user}", "gained"),
+        ("GRANT EXECUTE ON FUNCTION pg_read_file(text) TO {user}", "gained"),
+        ("CREATE SCHEMA another AUTHORIZATION {user}", "gained"),
+        ("CREATE FUNCTION public.own() RETURNS int RETURN 1; ALTER FUNCTION public.own OWNER TO {user}", "gained"),
     ],
 )
 def test_whatever_changes_in_what_a_user_may_is_found(admin, user, change, said):
@@ -187,3 +197,51 @@ def test_a_password_in_a_log_is_found_wherever_it_lies_in_it(tmp_path, monkeypat
     found, size = in_files(["a-password"], [*sorted(tmp_path.iterdir()), tmp_path / "absent"])
     assert (codes(found), found[0].count, size) == (["CREDENTIAL-IN-CLEAR"], 2, 43)
     assert "cut" in found[0].seen and "a-password" not in found[0].seen
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER ROLE {user} SET app.dsn_password = '{password}'",
+        "COMMENT ON ROLE {user} IS 'password: {password}'",
+        "COMMENT ON TABLE public.rotated IS 'in base64: {encoded}'",
+        "CREATE FUNCTION public.dsn() RETURNS text RETURN '{password}'",
+        "CREATE FUNCTION public.dsn() RETURNS text LANGUAGE sql AS $$SELECT '{password}'$$",
+        "CREATE VIEW public.dsn AS SELECT '{password}'",
+        "ALTER TABLE public.rotated ADD COLUMN dsn text DEFAULT '{password}'",
+        "CREATE FOREIGN DATA WRAPPER far; CREATE SERVER far FOREIGN DATA WRAPPER far OPTIONS (dsn '{password}')",
+        "CREATE FOREIGN DATA WRAPPER far; CREATE SERVER far FOREIGN DATA WRAPPER far;"
+        "CREATE USER MAPPING FOR {user} SERVER far OPTIONS (password '{password}')",
+        "CREATE SUBSCRIPTION rotated CONNECTION 'password={password}' PUBLICATION p WITH (connect = off)",
+    ],
+)
+def test_a_password_in_the_catalogue_is_found_and_not_repeated(admin, user, change):
+    assert in_catalog(admin, [user.password])[0] == []
+    encoded = base64.b64encode(f"dsn={user.password}".encode()).decode()
+    admin.execute("BEGIN")
+    admin.execute(change.format(user=user.user, password=user.password, encoded=encoded))
+    found, count, unread = in_catalog(admin, [user.password])
+    admin.execute("ROLLBACK")
+    assert codes(found) == ["CREDENTIAL-IN-CLEAR"] and user.password not in str(found)
+    assert count > 100 and unread == []
+
+
+def test_what_of_the_catalogue_may_not_be_read_is_told(dsn, user):
+    with psycopg.connect(dsn, user=user.user, password=user.password, autocommit=True) as session:
+        found, count, unread = in_catalog(session, [user.password])
+    assert (found, unread) == ([], ["user mappings", "subscriptions"]) and count > 100
+
+
+def test_a_second_user_ends_when_the_first_does(admin, user):
+    admin.execute(f"ALTER ROLE {user.user} VALID UNTIL '2099-01-01'")
+    second = Credential(user=f"{user.user}_2", password="second-password")
+    before = read_privileges(admin, user.user)
+    add_login(admin, user.user, second)
+    assert any(each.startswith("a login until 2099-01-01") for each in before)
+    assert compare_privileges(before, read_privileges(admin, second.user, like=user.user), second.user) == []
+
+
+def test_who_still_holds_sessions_of_a_user_is_told(admin, dsn, user):
+    with psycopg.connect(dsn, user=user.user, password=user.password, application_name="job"):
+        assert left_behind(admin, user.user, seconds=0.2) == ["job"]
+    assert left_behind(admin, user.user, seconds=5) == []

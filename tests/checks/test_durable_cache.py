@@ -66,9 +66,14 @@ def test_a_gain_smaller_than_asked_for_is_found(warm):
     assert finding.code == "CACHE-NO-FASTER"
 
 
-@pytest.mark.parametrize(("warm", "enough"), [(500, True), (900, True), (950, False), (1000, True), (2000, True)])
+@pytest.mark.parametrize(("warm", "enough"), [(500, True), (900, True), (950, False), (1100, False), (1500, True)])
 def test_starts_are_repeated_only_while_they_cannot_be_told_apart(warm, enough):
     assert decided([1000], [warm], least_gain=10) is enough
+
+
+def test_a_moment_s_load_on_the_starts_with_the_cache_decides_nothing():
+    assert not decided([600, 610, 620], [350, 900, 2000], least_gain=10)
+    assert decided([600, 610, 620, 600, 610], [350, 900, 2000, 350, 350], least_gain=10)
 
 
 def test_data_that_went_with_the_cache_are_named():

@@ -159,6 +159,21 @@ def test_without_a_frequency_the_interval_between_the_two_newest_is_judged():
     assert codes(judge_demands(found)) == [("BACKUP-TOO-SELDOM", "database"), ("BACKUP-TOO-SELDOM", "objects")]
 
 
+def test_a_frequency_that_is_not_kept_counts_for_nothing():
+    hourly = asked(rpo=every("2h"), frequency=dict.fromkeys(COMPONENTS, every("1h")))
+    found = demands([aged(0.2), aged(1), aged(30)], hourly)
+    assert codes(judge_demands(found)) == []
+    found = demands([aged(0.2), aged(1, unusable=dict.fromkeys(COMPONENTS, "gone")), aged(30)], hourly)
+    assert codes(judge_demands(found)) == [("BACKUP-TOO-SELDOM", "database"), ("BACKUP-TOO-SELDOM", "objects")]
+    assert "between the two newest" in found[0].seen
+
+
+def test_a_frequency_without_a_usable_set_is_neither_kept_nor_found():
+    found = demands([], asked(rpo=every("2h"), frequency=dict.fromkeys(COMPONENTS, every("1h"))))
+    assert [each.interval_ns for each in found] == [0, 0]
+    assert "no usable set" in found[0].seen
+
+
 def test_with_a_log_the_database_does_not_hang_on_its_next_backup():
     found = demands([aged(1, logged=True), aged(25)], asked(rpo=every("4h")))
     assert [each.component for each in found] == ["objects"]

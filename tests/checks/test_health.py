@@ -113,8 +113,11 @@ def test_a_body_is_as_large_as_it_may_be_and_not_a_byte_larger(bounds):
     assert codes(health.judge_body(answer(200, body + b" "), bounds())) == ["BODY-TOO-LARGE"]
 
 
-def test_what_did_not_answer_has_no_body_to_judge(bounds):
-    assert codes(health.judge_body(answer(0, b"", problem="ConnectError"), bounds())) == []
+@pytest.mark.parametrize("problem", ["ConnectError", "ReadError", "RemoteProtocolError"])
+def test_a_connection_that_is_dropped_is_no_answer_and_one_given_up_is_judged_by_its_time(bounds, problem):
+    dropped = answer(0, b"", problem=problem)
+    assert codes(health.judge_body(dropped, bounds())) == ["NO-ANSWER"]
+    assert codes(health.judge_body(dataclasses.replace(dropped, late=True), bounds())) == []
 
 
 def test_a_body_that_ends_early_cannot_be_read_and_one_given_up_is_not_judged(bounds):

@@ -17,7 +17,7 @@ from fixtures.health_convention import TABLE
 from fixtures.network import LOOPBACK
 from fixtures.profile import load_profile
 from fixtures.proxy import Proxy
-from reports.records import Clock, Redactor
+from reports.records import NANOSECONDS, Clock, Redactor
 
 UP = {
     "health+json": (200, {"status": "pass", "checks": {"store:time": [{"status": "pass"}]}}),
@@ -78,7 +78,7 @@ def serve(tmp_path):
         )
         return Subject(
             deployment=deployment, profile=profile, directory=tmp_path, clock=Clock.start(), redactor=Redactor(),
-            proxies=proxies or {},
+            proxies=proxies or {}, owner=deployment if proxies else None,
         )  # fmt: skip
 
     yield serve
@@ -133,8 +133,8 @@ def found(look, subject):
 
 CONVENTIONS = sorted(UP)
 # Wide for those that turn, who wait for none of them; narrow for those that do not, who wait until it is over.
-WIDE = 'turn = "5s"\nreturn = "10s"\nlongest = "4s"'
-NARROW = 'turn = "300ms"\nreturn = "10s"\nlongest = "4s"'
+WIDE = 'steady = "400ms"\nturn = "5s"\nreturn = "10s"\nlongest = "4s"'
+NARROW = 'steady = "400ms"\nturn = "300ms"\nreturn = "10s"\nlongest = "4s"'
 
 
 def test_every_convention_of_the_table_is_served_here():
@@ -182,6 +182,29 @@ def test_a_probe_that_only_connects_is_caught_by_hanging_cutting_and_resetting(s
 def test_a_need_that_the_profile_does_not_name_is_told(serve, store):
     ours = serve("spring", probe=reads_whole(store), proxies={"objects": store}, more=NARROW)
     assert found(health.losing_a_dependency_is_told, ours) == ["NOT-READY"]
+
+
+class Inconstant:
+    """An honest probe for a while: ``seconds`` after it turned to one of its answers, it says the other for a while."""
+
+    def __init__(self, honest, answer, seconds=0.6):
+        self.honest, self.answer, self.seconds = honest, answer, seconds
+        self.clock, self.since, self.before = Clock.start(), None, not answer
+
+    def __call__(self):
+        said, now = self.honest(), self.clock.now()
+        if said != self.before:
+            self.since, self.before = now, said
+        due = self.since is not None and now - self.since > self.seconds * NANOSECONDS
+        return said != (due and said == self.answer)
+
+
+@pytest.mark.parametrize("answer", [False, True])
+def test_readiness_that_does_not_stay_what_it_turned_to_flaps(serve, store, answer):
+    probe = Inconstant(reads_whole(store), answer)
+    more = WIDE.replace("400ms", "1500ms")
+    ours = serve("spring", probe=probe, proxies={"objects": store}, needs=["objects"], more=more)
+    assert found(health.losing_a_dependency_is_told, ours) == ["FLAPS"]
 
 
 def test_a_dependency_that_breaks_the_check_is_passed_on_again(serve, store):

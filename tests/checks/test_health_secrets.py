@@ -13,6 +13,9 @@ CONFIGURATION = {
     "OBJECT_STORAGE_ENDPOINT": "http://127.0.0.1:9000",
     "OBJECT_STORAGE_SECRET_KEY": "3f9a77c0e1d24b58",
     "OCR_URL": "http://ocr:5001",
+    "MODEL_URL": "http://minio:9000",
+    "CACHE_URL": "redis://[fd00::7]:6379",
+    "QUEUE_URL": "amqp://enprivacy_job@queue:5672",
     "MODEL_ID": "acme/small",
     "HF_HUB_OFFLINE": "1",
     "SHORT_TOKEN": "abc",
@@ -26,11 +29,17 @@ SHOWN = [
     'Traceback (most recent call last):\n  File "/srv/web.py", line 3, in ready',
     "\tat com.acme.Db.connect(Db.java:17)", "goroutine 17 [running]:", "panic: no route",
     "Error: x\n    at connect (/srv/db.js:10:4)",
+    "HTTPConnectionPool(host='minio', port=9000): refused", "{'port': 9000, 'host': 'minio'}", "minio port 9000",
+    'connection to server at "ocr" (203.0.113.9), port 5001 failed', "host=minio", "9000 on minio",
+    "cannot reach [::1]:5432", "from fe80::1", "[fd12:3456::9]:80", "[fd00::7]:6379", "::1",
+    'password authentication failed for user "app"', "role 'app' does not exist", "app@somewhere", "enprivacy_job",
 ]  # fmt: skip
 FINE = [
     '{"status": "pass", "checks": {"ocr": "pass", "database": "pass"}}', "version 10.2.1", "3.0.0",
     "released 2026-11-22", "uptime 172.3 s", "ok", '{"links": {"about": "https://docs.example.org/health"}}',
     "acme/small", "abc", "1", "fail at 3",
+    "at [12:30:45]", "A::B", "2001:db8::1", '{"ocr": "pass", "requests": 5001}', "minio has 19000 objects",
+    "the app is up", '{"minio": "pass"}', "std::1", '{"server": "ocr"}', "ab:cd:ef:01:23:45",
 ]  # fmt: skip
 
 
@@ -51,6 +60,19 @@ def test_what_strangers_must_not_read_is_seen_in_plain_text_and_in_json(shown):
 @pytest.mark.parametrize("shown", FINE)
 def test_what_an_honest_body_says_is_no_leak(shown):
     assert seen(shown.encode()) == []
+
+
+@pytest.mark.parametrize("shown", [each for each in SHOWN if isinstance(each, str) and "\n" not in each])
+def test_what_strangers_must_not_read_is_seen_in_a_header_too(shown):
+    (found,) = seen(b"ok", f"x-reason: {shown}")
+    assert found.seen.endswith(", in a header")
+
+
+@pytest.mark.parametrize("shown", [each for each in SHOWN if isinstance(each, str)])
+def test_escapes_hide_nothing(shown):
+    escaped = "".join(f"\\u{ord(each):04x}" for each in shown)
+    assert seen(f'{{"output": "{escaped}"}}'.encode())
+    assert seen(json.dumps({"output": json.dumps({"why": json.dumps(shown)})}).encode())
 
 
 def test_a_secret_in_a_header_is_seen_and_an_address_there_too():

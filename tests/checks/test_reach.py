@@ -1,13 +1,19 @@
 import contextlib
 import dataclasses
+import http.server
+import os
+import pwd
 import secrets
+import tempfile
+import threading
+from pathlib import Path
 
 import psycopg
 import pytest
 
-from checks.reach import reach_of_application
+from checks.reach import User, reach_of_application, user_called
 from fixtures.deployment import ClientAccess
-from reports.records import HarnessError, wait_until
+from reports.records import HarnessError, UsageProblem, wait_until
 
 
 @pytest.fixture
@@ -69,6 +75,105 @@ def test_a_bucket_that_is_not_there_is_an_error_not_a_pass(access, store):
     absent = dataclasses.replace(store.handle, bucket="absent")
     with pytest.raises(HarnessError, match="NoSuchBucket"):
         reach_of_application(dataclasses.replace(access, objects=store.handle), [absent], [])
+
+
+LISTED = (
+    b"<ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated><Contents><Key>kept</Key><Size>1</Size>"
+    b"<LastModified>2026-11-22T20:00:00.000Z</LastModified><ETag>e</ETag></Contents></ListBucketResult>"
+)
+DENIED = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+
+
+class Granting(http.server.BaseHTTPRequestHandler):
+    """A store that grants the application some methods only, and its owner the list."""
+
+    def answer(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        by_application = "Credential=application/" in self.headers["Authorization"]
+        allowed = self.command in self.granted if by_application else self.command == "GET"
+        self.asked.append((self.command, self.path))
+        # As Amazon's: what is not there is refused to those who may not list.
+        absent = self.command == "HEAD" and not self.path.endswith("/kept")
+        self.send_response((204 if self.command == "DELETE" else 200) if allowed and not absent else 403)
+        body = b"" if self.command in ("HEAD", "PUT") else (LISTED if self.command == "GET" else b"")
+        body = body if allowed and not absent else b"" if self.command == "HEAD" else DENIED
+        for name, value in {
+            "Content-Type": "application/xml", "Content-Length": str(len(body)), "ETag": "e",
+            "Last-Modified": "Sun, 22 Nov 2026 20:00:00 GMT",
+        }.items():  # fmt: skip
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def granting(store):
+    """Makes a store that grants the application's keys these methods."""
+    servers = []
+
+    def made(*methods):
+        answers = {f"do_{method}": Granting.answer for method in ("GET", "HEAD", "PUT", "DELETE")}
+        handler = type("Handler", (Granting,), {"granted": frozenset(methods), "asked": [], **answers})
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{servers[-1].server_address[1]}"
+        return dataclasses.replace(store.handle, endpoint=endpoint, bucket="backups"), handler.asked
+
+    yield made
+    for each in servers:
+        each.shutdown()
+        each.server_close()
+
+
+@pytest.mark.parametrize(
+    ("method", "said"), [("HEAD", "may read objects"), ("DELETE", "may remove objects"), ("GET", "may list objects")]
+)
+def test_a_right_is_found_without_the_others(access, granting, method, said):
+    backups, asked = granting(method)
+    (found,) = seen(access, stores=[backups])
+    assert said in found
+    assert ("DELETE", "/backups/kept") not in asked
+
+
+def test_keys_that_are_granted_nothing_are_silent(access, granting):
+    assert seen(access, stores=[granting()[0]]) == []
+
+
+@pytest.fixture
+def place():
+    """A directory that everybody can reach, but not enter."""
+    # Those of pytest are closed to others.
+    with tempfile.TemporaryDirectory() as top:
+        Path(top).chmod(0o755)
+        place = Path(top, "sets")
+        place.mkdir(mode=0o750)
+        yield place
+
+
+@pytest.mark.parametrize(
+    ("number", "groups", "mode", "found"),
+    [
+        ("owner", (), 0o700, True), ("owner", (), 0o000, True), ("other", ("group",), 0o750, True),
+        ("other", ("group",), 0o700, False), ("other", (), 0o750, False), ("root", (), 0o000, True),
+    ],
+)  # fmt: skip
+def test_a_directory_is_judged_by_its_owner_and_its_group(access, place, number, groups, mode, found):
+    status = place.stat()
+    place.chmod(mode)
+    numbers = {"owner": status.st_uid, "other": status.st_uid + 4711, "root": 0}
+    user = User(name="user app", number=numbers[number], groups=frozenset({status.st_gid} if groups else ()))
+    findings, _ = reach_of_application(access, [], [place], user=user)
+    assert [finding.seen[:8] for finding in findings] == (["user app"] if found else [])
+
+
+def test_a_user_of_this_machine_is_known_by_name_and_no_other():
+    own = pwd.getpwuid(os.getuid())
+    assert user_called(own.pw_name).number == own.pw_uid
+    with pytest.raises(UsageProblem, match="no user nobody-of-that-name"):
+        user_called("nobody-of-that-name")
 
 
 @pytest.mark.parametrize(

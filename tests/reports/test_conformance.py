@@ -95,7 +95,7 @@ def told(run):
 
 def test_the_terminal_counts_each_suite_and_names_the_remedy(checked):
     lines = told(checked({"findings": [HIDDEN]}, {}, controls=[{}]))
-    for text in ("health:", "1 failed, 1 passed", "faults seen:", "1/1", "HEALTH-NOT-READY", "remedy:"):
+    for text in ("health:", "1 failed, 1 passed", "planted faults seen:", "1/1", "HEALTH-NOT-READY", "remedy:"):
         assert text in lines
 
 
