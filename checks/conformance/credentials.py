@@ -52,7 +52,7 @@ CONNECTED: Final = ("web", "job")
 DOOR: Final = "web"
 TRIAL: Final = "enprivacy_rotation_trial"
 SECONDS: Final = 5.0
-NOT_OURS: Final = "the deployment is not the suite's own: its password is not changed"
+NOT_OURS: Final = "the deployment is only looked at: no password of it is changed"
 
 # How it is rotated here; the faults replace a step of it for a while.
 PROCEDURE: Final = contextvars.ContextVar("procedure", default=Procedure())  # noqa: B039 - it is frozen
@@ -175,12 +175,21 @@ def revoked_passwords_stay_refused(subject: Subject, check: Check) -> None:
     """Every credential that is known to be revoked is refused, also by what was restored from an older backup."""
     named, own = subject.profile.revoked_credentials, revoked_here(subject)
     known = read_credentials(named) if named is not None else []
+    for each in known:
+        subject.redactor.learn(each.password)
+    with subject.deployment.database.connect() as connection:
+        users = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
+    # The server refuses whom it does not know, too: a name written wrong would read as refused for ever.
+    for unknown in sorted({each.user for each in known} - users):
+        reason = f"the server knows no user {unknown}: see that the name is written right, or strike it out"
+        check.not_tested.append({"what": f"whether a revoked password of {unknown} is refused", "reason": reason})
+    known = [each for each in known if each.user in users]
     known += read_credentials(own) if own.exists() else []
     for each in known:
         subject.redactor.learn(each.password)
     check.looked_at = {"credentials": len(known)} if known else {}
     check.findings = judge_revoked(subject.deployment.client_access().dsn, known)
-    if not known:
+    if not known and not check.not_tested:
         reason = "none is known: name a file of them as credentials.revoked in the profile"
         check.not_tested.append({"what": "credentials that were revoked", "reason": reason})
 

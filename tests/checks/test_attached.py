@@ -1,5 +1,6 @@
 """A deployment that somebody else runs, observed by its profile alone: what passes, what is not tested, no write."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -14,10 +15,11 @@ from fixtures.profile import DEFAULT_PROFILE, load_profile
 from fixtures.providers.embedded.deployment import EmbeddedDeployment
 from fixtures.refapp.scales import parse_scale
 from fixtures.workspace import open_workspace
-from reports.records import Clock, Redactor, UsageProblem
+from reports.records import Clock, Redactor, UsageProblem, monotonic_ns
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "the-observer-s-password-4711"
+SESSIONS = "FROM pg_stat_activity WHERE application_name LIKE 'enprivacy-%' AND pid <> pg_backend_pid()"
 WRITES = "SELECT tup_inserted, tup_updated, tup_deleted FROM pg_stat_database WHERE datname = current_database()"
 PROFILE = """
 [deployment]
@@ -54,6 +56,9 @@ def elsewhere(tmp_path_factory):
         )  # fmt: skip
         made.spin_up({})
         made.seed(lambda *_: None)
+        deadline_ns = monotonic_ns() + 10_000_000_000
+        with contextlib.closing(made.application(timeout=5)) as application:
+            application.transact("somebody-s.txt", b"Write to a@example.org.\n", deadline_ns=deadline_ns)
         made.await_quiet(seconds=30)
         with made.database.connect() as connection:
             connection.execute(f"CREATE ROLE observer LOGIN PASSWORD '{PASSWORD}' IN ROLE pg_read_all_data")
@@ -95,7 +100,12 @@ def observe(elsewhere, tmp_path):
 
 
 def state(deployment):
-    """Everything the deployment holds, and how often anything was written."""
+    """Everything the deployment holds, and how often anything was written.
+
+    A session tells of its writes late, at the latest when it ends: the application's are ended, and it makes new ones.
+    """
+    with deployment.database.connect() as connection:
+        connection.execute(f"SELECT pg_terminate_backend(pid, 5000) {SESSIONS}")
     held = fingerprint(deployment.database.connect, held=None, jobs=2, key=b"k" * 32)
     store = deployment.objects
     listed = store.client().list_objects(store.bucket, recursive=True)
@@ -144,6 +154,15 @@ def test_what_a_role_may_not_read_and_what_the_profile_does_not_say_is_not_teste
     assert code == 0, output
     reasons = " ".join(each["reason"] for each in evidence["conformance"]["not_tested"])
     assert "configuration.file" in reasons and "logs.sources" in reasons
+
+
+def test_a_revoked_user_whom_the_server_does_not_know_is_not_taken_for_refused(observe):
+    (observe.directory / "revoked").write_text("nobody_such:whatever-it-was\n")
+    text = observe.text + '[credentials]\nrevoked = "revoked"\n'
+    code, output, evidence = observe("checks", "-k", "revoked or services_are_live", text=text)
+    assert code == 0, output
+    (row,) = [each for each in evidence["conformance"]["checks"] if "revoked" in each["check"]]
+    assert row["verdict"] == "not tested" and "knows no user nobody_such" in row["not_tested"][0]["reason"]
 
 
 def test_a_service_that_is_away_fails(observe):
