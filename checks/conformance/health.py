@@ -38,13 +38,6 @@ AWAY: Final[tuple[tuple[Mode, str], ...]] = (
 )  # fmt: skip
 
 
-def _owned(subject: Subject, check: Check, what: str) -> bool:
-    if not subject.owned:
-        reason = "the deployment is only observed: let the suite make one of its own to have it disturbed"
-        check.not_tested.append({"what": what, "reason": reason})
-    return subject.owned
-
-
 @conformance(guide=GUIDE, supports=SUPPORTS, finds=(*FORM, "HEALTH-NOT-READY"), after_restore=True)
 def services_are_live_and_ready(subject: Subject, check: Check) -> None:
     """Every service of a whole deployment says that it is live and ready, in its convention, and shows no secret."""
@@ -71,8 +64,6 @@ def answers_come_soon_and_stay_the_same(subject: Subject, check: Check) -> None:
 @conformance(guide=GUIDE, supports=SUPPORTS, finds=("HEALTH-READY-USELESS",), owned=True)
 def ready_services_do_business(subject: Subject, check: Check) -> None:
     """Where every service says that it is ready, a business transaction succeeds."""
-    if not _owned(subject, check, "a business transaction where readiness says yes"):
-        return
 
     async def look(asking: Asking) -> None:
         answers = await asking.rounds(1)
@@ -90,8 +81,6 @@ def losing_a_dependency_is_told(subject: Subject, check: Check) -> None:
     Each dependency refuses connections, cuts its answers short, and resets connections. What readiness says is watched
     for a while: with the last of them away, and after all are back from being away at once.
     """
-    if not _owned(subject, check, "health endpoints while a dependency refuses, cuts or resets connections"):
-        return
 
     async def look(asking: Asking) -> None:
         last = list(subject.proxies)[-1:]
@@ -122,8 +111,6 @@ def a_hanging_dependency_is_told(subject: Subject, check: Check) -> None:
 
     While all dependencies are slow, whether a service is ready is for it to say; its answers come in time.
     """
-    if not _owned(subject, check, "health endpoints while a dependency hangs or is slow"):
-        return
 
     async def look(asking: Asking) -> None:
         for dependency, proxy in subject.proxies.items():
@@ -145,8 +132,6 @@ def a_hanging_dependency_is_told(subject: Subject, check: Check) -> None:
 @conformance(guide=GUIDE, supports=SUPPORTS, finds=("HEALTH-READY-UNRESTORED",), owned=True)
 def a_database_that_is_not_whole_is_told(subject: Subject, check: Check) -> None:
     """On an empty database, on tables without rows and on rows without keys, no service that needs it is ready."""
-    if not _owned(subject, check, "readiness on an empty or half-restored database"):
-        return
     database, processes = subject.deployment.database, subject.deployment.processes
     dumped, sections = subject.directory / "half-restored.dump", half_restored.SECTIONS
     if half_restored.size_of(database) > half_restored.MOST_BYTES:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from checks import conformance as package
 from checks.checked import Check
@@ -15,6 +16,9 @@ from checks.conformance.subject import Subject
 from fixtures.refapp import faults
 from reports.records import HarnessError, finding_kinds
 
+ONLY_OBSERVED: Final = (
+    "the deployment is only observed, and this disturbs it: pytest checks without a profile disturbs one of its own"
+)
 Look = Callable[[Subject, Check], None]
 Breaking = Callable[[Subject], Iterator[Subject | None]]
 Break = Callable[[Subject], contextlib.AbstractContextManager[Subject | None]]
@@ -25,9 +29,8 @@ class Conformance:
     """One check.
 
     ``guide``: the line of the Operations Guide that it answers; ``supports``: controls of standards that a result of it
-    supports; ``finds``: the codes it may find; ``owned``: it needs a deployment that may be broken and restarted;
-    ``after_restore``: it also looks at what a drill has restored, in at most a few hundred milliseconds; ``last``: it
-    looks at what all others have left behind, and comes after them.
+    supports; ``finds``: the codes it may find; ``after_restore``: it also looks at what a drill has restored, in at
+    most a few hundred milliseconds; ``last``: it looks at what all others have left behind, and comes after them.
     """
 
     suite: str
@@ -36,7 +39,6 @@ class Conformance:
     guide: str
     supports: tuple[str, ...]
     finds: tuple[str, ...]
-    owned: bool
     after_restore: bool
     last: bool
     look: Look
@@ -70,17 +72,27 @@ def conformance(
     *, guide: str, supports: Sequence[str], finds: Sequence[str], owned: bool = False, after_restore: bool = False,
     last: bool = False,
 ) -> Callable[[Look], Look]:  # fmt: skip
-    """Register a check. Its suite is the file's name, its title the first line of its docstring."""
+    """Register a check. Its suite is the file's name, its title the first line of its docstring.
+
+    ``owned``: it needs a deployment that may be broken and restarted; of any other it is not tested, and says so.
+    """
 
     def register(look: Look) -> Look:
-        suite = look.__module__.rsplit(".", 1)[1]
+        suite, title = look.__module__.rsplit(".", 1)[1], (look.__doc__ or "").partition("\n")[0].rstrip(".")
+
+        @functools.wraps(look)
+        def guarded(subject: Subject, check: Check) -> None:
+            if owned and not subject.owned:
+                check.not_tested.append({"what": title, "reason": ONLY_OBSERVED})
+            else:
+                look(subject, check)
+
         made = Conformance(
-            suite=suite, name=look.__name__, title=(look.__doc__ or "").partition("\n")[0].rstrip("."), guide=guide,
-            supports=tuple(supports), finds=tuple(finds), owned=owned, after_restore=after_restore, last=last,
-            look=look,
+            suite=suite, name=look.__name__, title=title, guide=guide, supports=tuple(supports), finds=tuple(finds),
+            after_restore=after_restore, last=last, look=guarded,
         )  # fmt: skip
         _add(_checks, made.id, made, made.finds)
-        return look
+        return guarded
 
     return register
 

@@ -7,6 +7,7 @@ import pytest
 from drills import disasters, registry
 from drills.contract import ConfigurationMethod, DatabaseMethod, Disaster, ObjectMethod
 from drills.methods import configuration, database, objects
+from fixtures.offered import offered
 from reports.records import HarnessError
 
 REGISTRIES = [
@@ -55,7 +56,7 @@ def test_what_is_registered_offers_the_whole_contract(registered, room, contract
 
 
 def test_files_are_found_by_being_there(package):
-    found = registry._offered(package(one=offer("first"), two=offer("second")), "METHOD")
+    found = offered(package(one=offer("first"), two=offer("second")), "METHOD")
     assert sorted(found) == ["first", "second"]
 
 
@@ -65,9 +66,9 @@ def test_files_are_found_by_being_there(package):
 )  # fmt: skip
 def test_a_file_that_registers_nothing_is_an_error_naming_it(package, source):
     with pytest.raises(HarnessError, match=r"offers_\d+\.two: no METHOD with a name\. Remedy: end the file with"):
-        registry._offered(package(one=offer("first"), two=source), "METHOD")
+        offered(package(one=offer("first"), two=source), "METHOD")
 
 
 def test_a_name_registered_twice_is_an_error_naming_the_second_file(package):
     with pytest.raises(HarnessError, match=r"offers_\d+\.two: same is offered twice"):
-        registry._offered(package(one=offer("same"), two=offer("same")), "METHOD")
+        offered(package(one=offer("same"), two=offer("same")), "METHOD")

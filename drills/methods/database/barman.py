@@ -288,7 +288,8 @@ def _run(
     return job.processes.run(
         _command(_configuration(archive or job.archive, job), verb, *options),
         timeout=job.seconds,
-        env=environment,
+        # It makes a directory there to restore in, and leaves it when it is killed: with the run's own it goes.
+        env={**(environment or {}), "TMPDIR": str(job.processes.logs)},
         accept=accept,
     )
 
