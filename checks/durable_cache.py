@@ -6,6 +6,7 @@ Pure: values in, findings out; the one thing that is read here is the cache's di
 from __future__ import annotations
 
 import contextlib
+import os
 import stat
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -29,8 +30,8 @@ def read_cache(cache: Path, model_id: str) -> dict[str, Identity]:
     """
     repository = cache / REPOSITORIES / (REPOSITORY + model_id.replace("/", "--"))
     found = {}
-    for path in repository.rglob("*"):
-        # What is being fetched comes and goes.
+    # What is being fetched comes and goes, whole directories too, over which ``rglob`` stumbles and ``walk`` does not.
+    for path in (Path(directory, name) for directory, _, names in os.walk(repository) for name in names):
         with contextlib.suppress(FileNotFoundError):
             status = path.stat()
             if not stat.S_ISREG(status.st_mode) or path.suffix == ".incomplete" or path.name.startswith("tmp"):

@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 
 from checks.durable_cache import (
@@ -32,6 +34,25 @@ def test_what_is_still_being_fetched_is_no_model(tmp_path):
     blobs.mkdir(parents=True)
     (blobs / "1234.incomplete").touch()
     assert read_cache(tmp_path, "a/b") == {}
+
+
+def test_directories_that_come_and_go_while_it_is_read_are_no_matter(tmp_path):
+    preload_model(tmp_path)
+    (repository,) = (tmp_path / ".cache" / "huggingface" / "hub").glob("models--*")
+    before, done = read_cache(tmp_path / ".cache", MODEL_ID), threading.Event()
+
+    def come_and_go():
+        while not done.is_set():
+            (repository / "tmp0").mkdir()
+            (repository / "tmp0").rmdir()
+
+    coming = threading.Thread(target=come_and_go)
+    coming.start()
+    try:
+        assert all(read_cache(tmp_path / ".cache", MODEL_ID) == before for _ in range(500))
+    finally:
+        done.set()
+        coming.join()
 
 
 def test_a_cache_that_stayed_as_it_was_is_silent():
