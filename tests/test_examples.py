@@ -54,8 +54,9 @@ def test_the_full_example_shows_the_defaults(tmp_path):
 
 def test_the_full_example_names_every_key():
     text = "".join((EXAMPLES / name).read_text("utf-8") for name in ("single-node.toml", "attached.toml"))
-    sections = json.loads((DATA / "profile.schema.json").read_text("utf-8"))["properties"]
-    keys = [key for section in sections.values() for key in section["properties"]]
+    schema = json.loads((DATA / "profile.schema.json").read_text("utf-8"))
+    sections = schema["properties"]
+    keys = [key for section in [*sections.values(), *schema["$defs"].values()] for key in section.get("properties", ())]
     commands = sections["backup"]["properties"]["commands"]["properties"]
     assert [key for key in [*keys, *commands] if key not in text] == []
 
