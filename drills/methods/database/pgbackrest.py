@@ -20,6 +20,7 @@ from psycopg import sql
 from drills.contract import Basis, Job, Means
 from fixtures.deployment import Database
 from fixtures.processes import Finished
+from fixtures.restored_files import neutralise
 from fixtures.wal_segments import position, segment_name
 from reports.records import Finding, HarnessError
 
@@ -49,13 +50,6 @@ pg1-path={data_directory}
 pg1-port={port}
 pg1-user={user}
 """
-# By which a restored server would push into its source's repository, or wait for its source's standbys.
-NEUTRAL: Final = """
-archive_mode = 'off'
-archive_command = ''
-archive_library = ''
-synchronous_standby_names = ''
-"""
 SEGMENT: Final = re.compile(r"([0-9A-F]{24})-[0-9a-f]{40}(\.\w+)?")
 # Of what "verify" writes.
 SOUND: Final = "status: ok"
@@ -73,6 +67,8 @@ class PgBackRest:
 
     def unavailable(self, means: Means) -> str:
         """Why it cannot run here; empty text where it can."""
+        if means.server_apart:
+            return "the server itself calls pgbackrest, which its container has not: docs/containers.md"
         program = shutil.which("pgbackrest")
         if program is None:
             return "no program pgbackrest on PATH: docs/pgbackrest-and-barman.md says how to install it"
@@ -171,8 +167,7 @@ class PgBackRest:
             "--archive-mode=off",
             *_recovery(job),
         )
-        with (data / "postgresql.auto.conf").open("a") as file:
-            file.write(NEUTRAL)
+        neutralise(data)
 
     def check_archive(self, backup: Path, archive: Path, job: Job) -> list[Finding]:
         """The backup and the log as pgBackRest finds them, and gaps in the log, of which it says nothing.
