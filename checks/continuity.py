@@ -99,7 +99,8 @@ def stored_events(
         since: a time with offset: that of the first event on the stream. What was written before is nobody's business.
         until: a time with offset: before the last instants, whose lines may still be on their way.
     """
-    wanted = f"SELECT id, type, target FROM ({query}) events WHERE time BETWEEN %s::timestamptz AND %s::timestamptz"
+    text = query.strip().rstrip(";").replace("%", "%%")
+    wanted = f"SELECT id, type, target FROM ({text}\n) events WHERE time BETWEEN %s::timestamptz AND %s::timestamptz"
     rows = connection.execute(wanted.encode(), (since, until))
     return {row[0]: StoredEvent(type=row[1], target=row[2]) for row in rows}
 

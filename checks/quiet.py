@@ -184,7 +184,7 @@ def compare_jobs(
 def _rows(
     connection: psycopg.Connection[Any], query: str, columns: Sequence[str], what: str, where: str = "true"
 ) -> list[tuple[Any, ...]]:
-    wrapped = sql.SQL("SELECT * FROM ({}) AS r ({}) WHERE {}").format(
+    wrapped = sql.SQL("SELECT * FROM ({}\n) AS r ({}) WHERE {}").format(
         sql.SQL(query.strip().rstrip(";")),
         sql.SQL(", ").join(map(sql.Identifier, columns)),
         sql.SQL(where),

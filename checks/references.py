@@ -117,7 +117,7 @@ def _references(
 ) -> Iterator[tuple[str, str | None, int | None, str | None, str]]:
     wrapped = sql.SQL(
         "SELECT key::text, sha256, size::bigint, tenant::text, source::text"
-        " FROM ({}) AS r(key, sha256, size, tenant, source) WHERE key IS NOT NULL"
+        " FROM ({}\n) AS r(key, sha256, size, tenant, source) WHERE key IS NOT NULL"
         # The order of bytes, which is the order of the inventory.
         ' ORDER BY key::text COLLATE "C", tenant::text COLLATE "C"'
     ).format(sql.SQL(query.strip().rstrip(";")))

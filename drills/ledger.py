@@ -1,4 +1,4 @@
-"""The acknowledged-write ledger: the writer, a process of its own, and the search for its writes after recovery.
+"""The acknowledged-write ledger: the writer, a process of its own. ``drills/observed.py`` looks for its writes again.
 
 The writer makes business transactions through each channel at a set rate during the whole drill. It journals every
 attempt before and every acknowledgement after, so that after recovery each write can be accounted for.
@@ -6,7 +6,6 @@ attempt before and every acknowledgement after, so that after recovery each writ
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
@@ -17,7 +16,7 @@ import secrets
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,13 +25,15 @@ import minio
 import psycopg
 import urllib3
 
-from fixtures.deployment import Application, ClientAccess, Deployment, ObjectStore
-from fixtures.refapp.client import Application as ReferenceClient
-from fixtures.refapp.client import ApplicationError
-from reports.records import NANOSECONDS, Clock, HarnessError, pause
+from fixtures.application import Application, ApplicationError, Lists
+from fixtures.clients import open_application
+from fixtures.deployment import ClientAccess, Deployment, ObjectStore
+from fixtures.transaction import Transaction
+from reports.records import NANOSECONDS, Clock, HarnessError
 
+API: Final = "api"
 DELETE: Final = "delete"
-CHANNELS: Final = ("api", "row", "object", DELETE)
+CHANNELS: Final = (API, "row", "object", DELETE)
 PREFIX: Final = "enprivacy-drill"
 # Below these names lie the documents that a drill makes itself: the ledger's and the prober's.
 OWN_NAMES: Final = (f"{PREFIX}/", "probe/")
@@ -43,9 +44,6 @@ MOST_DELETABLE: Final = 2_000
 REFUSED: Final = httpx.ConnectError.__name__
 TABLE: Final = "enprivacy_drill.writes"
 REQUEST_SECONDS: Final = 2.0
-READ_ATTEMPTS: Final = 25
-# Not found, gone for good, or the row is there and its object is not.
-GONE: Final = (404, 410, 502)
 ERRORS: Final = (
     httpx.HTTPError,
     ApplicationError,
@@ -54,6 +52,8 @@ ERRORS: Final = (
     urllib3.exceptions.HTTPError,
     OSError,
 )
+
+Send = Callable[[int, str, str], str | None]
 
 CREATE_TABLE: Final = f"""
 CREATE SCHEMA IF NOT EXISTS enprivacy_drill;
@@ -66,6 +66,11 @@ CREATE TABLE IF NOT EXISTS enprivacy_drill.marks (
 GRANT USAGE ON SCHEMA enprivacy_drill TO PUBLIC;
 GRANT INSERT, SELECT ON {TABLE} TO PUBLIC;
 """
+
+
+def probe_key(tag: str) -> str:
+    """The key of the one object of a drill that is no write of its ledger: the prober's, where no API can be asked."""
+    return f"{PREFIX}/probe/{tag}"
 
 
 def prepare(deployment: Deployment) -> None:
@@ -82,7 +87,7 @@ def intervals(interval_ns: int) -> dict[str, int]:
     return {channel: interval_ns * (DELETE_EVERY if channel == DELETE else 1) for channel in CHANNELS}
 
 
-def deletable(application: Application) -> list[str]:
+def deletable(application: Lists) -> list[str]:
     """The ids of documents that were there before the drill and that the writer may delete.
 
     Every second one: what is left goes on to be compared. None where the deployment holds no documents.
@@ -90,9 +95,24 @@ def deletable(application: Application) -> list[str]:
     Raises:
         HarnessError: the documents cannot be listed.
     """
-    with _read_back("the documents that the deployment holds"):
+    with reading_back("the documents that the deployment holds"):
         theirs = (each.id for each in application.documents("") if not each.name.startswith(OWN_NAMES))
         return list(itertools.islice(theirs, 0, 2 * MOST_DELETABLE, 2))
+
+
+@contextlib.contextmanager
+def reading_back(what: str) -> Iterator[None]:
+    """Have whatever a client raises end as what could not be verified.
+
+    Raises:
+        HarnessError: something could not be read.
+    """
+    try:
+        yield
+    except ERRORS as problem:
+        raise HarnessError(
+            what, seen=f"{type(problem).__name__}: {problem}", remedy="see the services' logs"
+        ) from problem
 
 
 def writer_input(
@@ -102,6 +122,7 @@ def writer_input(
     path: Path,
     clock: Clock,
     interval_ns: int,
+    channels: Sequence[str],
     deletable: Sequence[str] = (),
 ) -> bytes:
     """What the writer reads from its standard input: where to write, how often, and whence it counts time.
@@ -113,6 +134,7 @@ def writer_input(
         "path": str(path),
         "origin_ns": clock.origin_ns,
         "interval_ns": interval_ns,
+        "channels": list(channels),
         "deletable": list(deletable),
     }
     values["objects"].pop("keeps")
@@ -141,7 +163,7 @@ def new_text(channel: str, n: int) -> tuple[str, str]:
 def write_until(
     stop: threading.Event,
     channel: str,
-    send: Callable[[int, str, str], None],
+    send: Send,
     book: _Book,
     clock: Clock,
     interval_ns: int,
@@ -150,7 +172,8 @@ def write_until(
 ) -> None:
     """Make one write after the other at the set rate until told to stop; a late one does not hurry the next.
 
-    ``draw`` gives each write's identity and content, or nothing where there is nothing to write at this turn.
+    ``send`` gives what the product calls the document, where it makes one. ``draw`` gives each write's identity and
+    content, or nothing where there is nothing to write at this turn.
     """
     n, due = 0, clock.now()
     while not stop.wait(max(0, due - clock.now()) / NANOSECONDS):
@@ -161,21 +184,31 @@ def write_until(
         identity, text = drawn
         book.write("attempt", channel, n, id=identity, sha256=hashlib.sha256(text.encode()).hexdigest())
         try:
-            send(n, identity, text)
+            document = send(n, identity, text)
         except Exception as problem:
             # Whatever it is: the write was not acknowledged, and the channel goes on.
             book.write("failed", channel, n, error=type(problem).__name__)
         else:
-            book.write("acknowledged", channel, n)
+            book.write("acknowledged", channel, n, **({"document": document} if document else {}))
         n, due = n + 1, max(due + interval_ns, clock.now())
 
 
-def _api_channel(values: Mapping[str, Any]) -> Callable[[int, str, str], None]:
-    client = ReferenceClient(values["url"], values["api_key"], timeout=REQUEST_SECONDS)
+def _client(values: Mapping[str, Any]) -> Application:
+    steps = values.get("transaction")
+    return open_application(
+        values["url"],
+        timeout=REQUEST_SECONDS,
+        api_key=values["api_key"],
+        transaction=Transaction(**steps) if steps else None,
+    )
 
-    def send(n: int, identity: str, text: str) -> None:
+
+def _api_channel(values: Mapping[str, Any]) -> Send:
+    client = _client(values)
+
+    def send(n: int, identity: str, text: str) -> str:
         del n
-        client.upload(f"{PREFIX}/{values['tag']}/{identity}", text.encode())
+        return client.upload(f"{PREFIX}/{values['tag']}/{identity}", text.encode())
 
     return send
 
@@ -187,7 +220,9 @@ class _Deletions:
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        self._client = ReferenceClient(values["url"], values["api_key"], timeout=REQUEST_SECONDS)
+        client = _client(values)
+        assert isinstance(client, Lists), "who cannot list is given nothing to delete"
+        self._client: Lists = client
         self._left = deque(values["deletable"])
 
     def draw(self, channel: str, n: int) -> tuple[str, str] | None:
@@ -210,7 +245,7 @@ class _Deletions:
         self._client.delete(identity)
 
 
-def _row_channel(values: Mapping[str, Any]) -> Callable[[int, str, str], None]:
+def _row_channel(values: Mapping[str, Any]) -> Send:
     kept: list[psycopg.Connection[Any]] = []
 
     def send(n: int, identity: str, text: str) -> None:
@@ -236,7 +271,7 @@ def _row_channel(values: Mapping[str, Any]) -> Callable[[int, str, str], None]:
     return send
 
 
-def _object_channel(values: Mapping[str, Any]) -> Callable[[int, str, str], None]:
+def _object_channel(values: Mapping[str, Any]) -> Send:
     store = ObjectStore(**values["objects"])
     client = store.client(connections=1, timeout=REQUEST_SECONDS)
 
@@ -256,115 +291,32 @@ def main() -> None:
     values = json.loads(line)
     clock = Clock(origin_ns=values["origin_ns"])
     book, stop = _Book(Path(values["path"]), clock), threading.Event()
-    deletions, apart = _Deletions(values), intervals(values["interval_ns"])
-    senders = {"api": _api_channel(values), "row": _row_channel(values), "object": _object_channel(values)}
+    apart, channels = intervals(values["interval_ns"]), values["channels"]
+    kinds: dict[str, Callable[[Mapping[str, Any]], Send]] = {
+        API: _api_channel,
+        "row": _row_channel,
+        "object": _object_channel,
+    }
     threads = [
-        threading.Thread(target=write_until, args=(stop, channel, send, book, clock, apart[channel]))
-        for channel, send in senders.items()
+        threading.Thread(target=write_until, args=(stop, channel, kinds[channel](values), book, clock, apart[channel]))
+        for channel in channels
+        if channel in kinds
     ]
-    threads.append(
-        threading.Thread(
-            target=write_until,
-            args=(stop, DELETE, deletions.send, book, clock, apart[DELETE]),
-            kwargs={"draw": deletions.draw},
+    if DELETE in channels:
+        deletions = _Deletions(values)
+        threads.append(
+            threading.Thread(
+                target=write_until,
+                args=(stop, DELETE, deletions.send, book, clock, apart[DELETE]),
+                kwargs={"draw": deletions.draw},
+            )
         )
-    )
     for thread in threads:
         thread.start()
     sys.stdin.buffer.read()
     stop.set()
     for thread in threads:
         thread.join()
-
-
-def observe(
-    deployment: Deployment, application: Application, tag: str, deletions: Collection[str] = ()
-) -> Iterator[dict[str, str]]:
-    """Every write of one drill's ledger that the deployment now holds: ``channel``, ``id``, ``sha256``.
-
-    Of ``deletions``, the ids of documents whose deletion was attempted, those whose document is not there.
-
-    Raises:
-        HarnessError: a channel cannot be read, so nothing can be said about its writes.
-    """
-    prefix = f"{PREFIX}/{tag}/"
-    with _read_back("reading the ledger's writes back"), concurrent.futures.ThreadPoolExecutor(4) as pool:
-        yield from _observe_documents(application, prefix)
-        yield from _observe_rows(deployment, tag)
-        yield from _observe_objects(deployment, prefix, pool)
-        yield from _observe_deletions(application, deletions)
-
-
-@contextlib.contextmanager
-def _read_back(what: str) -> Iterator[None]:
-    try:
-        yield
-    except ERRORS as problem:
-        raise HarnessError(
-            what, seen=f"{type(problem).__name__}: {problem}", remedy="see the services' logs"
-        ) from problem
-
-
-def _observe_deletions(application: Application, deletions: Collection[str]) -> Iterator[dict[str, str]]:
-    """The deletions that hold, by one listing: it costs no document's content, and a row without object is there."""
-    absent = set(deletions)
-    if absent:
-        absent.difference_update(document.id for document in application.documents(""))
-    for identity in sorted(absent):
-        yield {"channel": DELETE, "id": identity, "sha256": hashlib.sha256(identity.encode()).hexdigest()}
-
-
-def _observe_documents(application: Application, prefix: str) -> Iterator[dict[str, str]]:
-    for document in application.documents(prefix):
-        sha256 = _digest_of_document(application, document.id)
-        yield {"channel": "api", "id": document.name.removeprefix(prefix), "sha256": sha256}
-
-
-def _digest_of_document(application: Application, document_id: str) -> str:
-    """SHA-256 of the document as read back; empty where the application says that it is not to be had.
-
-    A dependency that is slow for a moment says nothing about the document, and nobody's recovery time runs any more.
-    """
-    for _ in range(READ_ATTEMPTS):
-        try:
-            return hashlib.sha256(application.download(document_id)).hexdigest()
-        except ApplicationError as problem:
-            if problem.status in GONE:
-                return ""
-            last = problem
-        pause(0.2, why="the dependency that was away may be back")
-    raise last
-
-
-def _observe_rows(deployment: Deployment, tag: str) -> Iterator[dict[str, str]]:
-    with deployment.database.connect() as connection:
-        if connection.execute("SELECT to_regclass(%s)", (TABLE,)).fetchone() == (None,):
-            return
-        with connection.transaction(), connection.cursor(name="ledger") as cursor:
-            cursor.execute(
-                f"SELECT id, encode(sha256(convert_to(payload, 'UTF8')), 'hex') FROM {TABLE} WHERE tag = %s", (tag,)
-            )
-            for identity, sha256 in cursor:
-                yield {"channel": "row", "id": identity, "sha256": sha256}
-
-
-def _observe_objects(
-    deployment: Deployment, prefix: str, pool: concurrent.futures.ThreadPoolExecutor
-) -> Iterator[dict[str, str]]:
-    store = deployment.objects
-    client = store.client(connections=4)
-
-    def digest(key: str) -> dict[str, str]:
-        response = client.get_object(store.bucket, key)
-        try:
-            sha256 = hashlib.sha256(response.read()).hexdigest()
-        finally:
-            response.close()
-            response.release_conn()
-        return {"channel": "object", "id": key.removeprefix(prefix), "sha256": sha256}
-
-    keys = (item.object_name for item in client.list_objects(store.bucket, prefix=prefix, recursive=True))
-    yield from pool.map(digest, [key for key in keys if key])
 
 
 if __name__ == "__main__":

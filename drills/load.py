@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import signal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from drills import ledger
+from drills.observed import observe
 from drills.own_writes import OwnWrites
+from fixtures.application import Application, Lists
 from fixtures.backup_set import sha256_of
-from fixtures.deployment import Deployment
+from fixtures.deployment import Deployment, NotGiven
 from fixtures.processes import Running, ended_within, tail
 from reports.records import Clock, HarnessError, Journal, read_lines, wait_until
 
+# What counts as recovered, with an application that can be spoken to and without.
+TRANSACTION: Final = "the first business transaction that went through whole"
+STORES: Final = "all services ready, a row and an object written and read back: no business transaction is described"
 # What acknowledges nothing for this long is not coming by itself.
 ACKNOWLEDGED_SECONDS: Final = 10.0
 
@@ -27,8 +33,9 @@ class Load:
         relative: the same path as the journal names it.
         tag: stands in the name of every write, so that writes of other drills are not taken for ours.
 
-    ``channels`` are those in which something is written, known once started: where the deployment held no document
-    before the drill, no one deletes any.
+    ``channels`` are those in which something is written, known once started: uploads where somebody said how the
+    application is spoken to, deletions where it lists its documents and held some before the drill.
+    ``lists``: it does, so that what it calls an upload is the document's own id.
     """
 
     def __init__(
@@ -37,6 +44,7 @@ class Load:
         self.deployment, self.journal, self.drill = deployment, journal, drill
         self.path, self.observed, self.relative, self.tag = path, path.with_name("observed.jsonl"), relative, tag
         self.channels: tuple[str, ...] = ()
+        self.lists = False
         self._writer: Running | None = None
 
     @property
@@ -49,13 +57,13 @@ class Load:
 
         To be asked when the writer has ended.
         """
-        attempted, uploads, unanswered = set(), [], 0
+        attempted, uploads, unanswered = {ledger.probe_key(self.tag)}, [], 0
         for entry in read_lines(self.path):
             if entry["event"] == "attempt" and entry["channel"] == "object":
                 attempted.add(self.prefix + entry["id"])
-            elif entry["event"] == "attempt" and entry["channel"] == "api":
+            elif entry["event"] == "attempt" and entry["channel"] == ledger.API:
                 uploads.append(entry["t"])
-            elif entry["event"] == "failed" and entry["channel"] in ("api", ledger.DELETE) and entry["t"] > since:
+            elif entry["event"] == "failed" and entry["channel"] in (ledger.API, ledger.DELETE) and entry["t"] > since:
                 unanswered += entry["error"] != ledger.REFUSED
         return OwnWrites(
             prefix=self.prefix, attempted=frozenset(attempted), unanswered=unanswered, uploads=tuple(uploads)
@@ -69,6 +77,23 @@ class Load:
             if entry["event"] == "attempt" and entry["channel"] == ledger.DELETE and entry["t"] >= since
         )
 
+    def uploads(self, *, since: int = 0, until: int | None = None) -> dict[str, str]:
+        """What the product calls each upload that it acknowledged, by the upload's id in the ledger.
+
+        Args:
+            since: only those that were attempted from that instant on.
+            until: only those that were acknowledged before that instant.
+        """
+        attempts, found = dict[int, str](), dict[str, str]()
+        for entry in read_lines(self.path):
+            if entry["channel"] != ledger.API:
+                continue
+            if entry["event"] == "attempt" and entry["t"] >= since:
+                attempts[entry["n"]] = entry["id"]
+            elif "document" in entry and entry["n"] in attempts and (until is None or entry["t"] < until):
+                found[attempts[entry["n"]]] = entry["document"]
+        return found
+
     def launch(self) -> None:
         """Start the writer's process, which waits to be told where to write; ``start`` does it where nobody did."""
         self._writer = self.deployment.processes.start_module("ledger-writer", "drills.ledger", pipe_input=True)
@@ -78,10 +103,13 @@ class Load:
         if self._writer is None:
             self.launch()
         assert self._writer is not None
-        deletable = self._deletable()
-        self.channels = tuple(each for each in ledger.CHANNELS if each != ledger.DELETE or deletable)
+        deletable = self._offered()
         self.journal.write(
-            "ledger.opened", drill=self.drill, path=self.relative.as_posix(), channels=list(self.channels)
+            "ledger.opened",
+            drill=self.drill,
+            path=self.relative.as_posix(),
+            channels=list(self.channels),
+            recovery_basis=TRANSACTION if ledger.API in self.channels else STORES,
         )
         source = self._writer.popen.stdin
         assert source is not None
@@ -92,18 +120,43 @@ class Load:
                 path=self.path,
                 clock=clock,
                 interval_ns=interval_ns,
+                channels=self.channels,
                 deletable=deletable,
             )
         )
         source.flush()
         self._await(self.channels, since=0)
 
-    def _deletable(self) -> list[str]:
-        application = self.deployment.application(timeout=10.0)
+    def _offered(self) -> list[str]:
+        """Find out which channels the deployment offers, say of the others why not; what the writer may delete."""
+        deletable: list[str] = []
+        with self._application() as application:
+            if isinstance(application, Lists):
+                self.lists = True
+                deletable = ledger.deletable(application)
+            elif application is not None:
+                reason = "described by its steps, the application cannot be asked which documents it holds"
+                self._not_tested("deletions by users: the ledger's channel delete", reason)
+        there = {ledger.API: application is not None, ledger.DELETE: bool(deletable)}
+        self.channels = tuple(each for each in ledger.CHANNELS if there.get(each, True))
+        return deletable
+
+    @contextlib.contextmanager
+    def _application(self) -> Iterator[Application | None]:
+        """A client of the application; none where nobody said how it is spoken to, which the journal then tells."""
         try:
-            return ledger.deletable(application)
-        finally:
-            application.close()
+            application = self.deployment.application(timeout=10.0)
+        except NotGiven as absent:
+            if not self.channels:
+                reason = f"{absent.probed} is not given. {absent.remedy}"
+                self._not_tested("uploads through the product's API: the ledger's channel api", reason)
+            yield None
+            return
+        with contextlib.closing(application):
+            yield application
+
+    def _not_tested(self, what: str, reason: str) -> None:
+        self.journal.write("not_tested", drill=self.drill, what=what, reason=reason)
 
     def await_acknowledgements(self, *, since: int) -> None:
         """Wait until every channel that is sure to have something to do has acknowledged a write after an instant.
@@ -116,12 +169,13 @@ class Load:
         self._await([channel for channel in self.channels if channel != ledger.DELETE], since=since)
 
     def await_upload(self) -> None:
-        """Wait until a document was uploaded whose upload began after this call.
+        """Wait until a document was uploaded whose upload began after this call; an object, where nobody uploads.
 
         Raises:
             HarnessError: as ``await_acknowledgements``.
         """
-        self._await(["api"], since=self.journal.clock.now(), begun=True)
+        channel = ledger.API if ledger.API in self.channels else "object"
+        self._await([channel], since=self.journal.clock.now(), begun=True)
 
     def _await(self, channels: Sequence[str], *, since: int, begun: bool = False) -> None:
         writer = self._writer
@@ -144,6 +198,16 @@ class Load:
             remedy="see the ledger's failed lines and the services' logs",
         )
 
+    def hold(self) -> None:
+        """Stop the writer where it is, by SIGSTOP; ``let_go`` has it go on."""
+        if self._writer is not None:
+            self._writer.popen.send_signal(signal.SIGSTOP)
+
+    def let_go(self) -> None:
+        """Let the writer go on."""
+        if self._writer is not None:
+            self._writer.popen.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """End the writer after its writes under way; does nothing where it does not run."""
         writer, self._writer = self._writer, None
@@ -161,12 +225,15 @@ class Load:
 
     def observe(self) -> None:
         """Write down every write that the deployment now holds."""
-        application = self.deployment.application(timeout=10.0)
-        try:
-            found = ledger.observe(self.deployment, application, self.tag, self.deletions())
+        with self._application() as application:
+            uploads = {} if isinstance(application, Lists) else self.uploads()
+            found = observe(self.deployment, application, self.tag, deletions=self.deletions(), uploads=uploads)
             _write_lines(self.observed, found)
-        finally:
-            application.close()
+        if application is not None and not isinstance(application, Lists):
+            reason = (
+                "the application's documents cannot be listed: those were asked for whose upload it had acknowledged"
+            )
+            self._not_tested("phantoms and duplicates in the ledger's channel api", reason)
         self.journal.write(
             "ledger.observed",
             drill=self.drill,

@@ -5,15 +5,24 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from fixtures.deployment import Application
-from fixtures.refapp.client import ApplicationError
+from fixtures.application import ApplicationError
 from reports.records import NANOSECONDS, Journal, monotonic_ns
 
 DOOR: Final = "connect"
 SHUT: Final = "nobody listens"
 CONTENT: Final = "Probe {n} of a restore drill. Write to probe{n}@example.org or call +49 30 5550 {n:04d}.\n"
+
+
+class Transacts(Protocol):
+    """Whoever does the deployment's business once, and says at which step it failed."""
+
+    def transact(self, name: str, content: bytes, *, deadline_ns: int) -> None:
+        """One whole business transaction, until ``deadline_ns`` of ``monotonic_ns``."""
+
+    def close(self) -> None:
+        """Give the connections back."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +49,7 @@ class Prober:
 
     def __init__(
         self,
-        application: Application,
+        application: Transacts,
         *,
         journal: Journal,
         drill: str,

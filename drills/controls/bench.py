@@ -12,9 +12,9 @@ import psycopg
 
 from checks.database import Fingerprint
 from drills.contract import DatabaseMethod, Job
+from drills.outcome import Outcome
 from drills.own_writes import OwnWrites
 from drills.site import Site
-from drills.verification import Outcome
 from fixtures.backup_set import BackupSet
 from fixtures.deployment import Deployment
 from reports.records import Finding, Journal

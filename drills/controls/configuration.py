@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from checks.configuration import check_sealed, compare_configuration, digest_configuration
@@ -15,37 +15,41 @@ ADDED: Final = "ENPRIVACY_DRILL_ADDED"
 
 def controls(bench: Bench) -> Iterator[Control]:
     """Each way to break the configuration."""
-    values = bench.deployment.configuration()
-    last = max(values)
     yield Control(
         name="encryption secret wrong",
         breaks="the column key replaced by another",
         expects=("SECRET-USELESS",),
-        look=lambda: _wrong_secret(bench, values),
+        look=lambda: _wrong_secret(bench, bench.deployment.configuration()),
     )
     yield Control(
         name="configuration variable lost",
         breaks="a variable taken out",
         expects=("CONFIGURATION-LOST",),
-        look=lambda: _changed(bench, {name: value for name, value in values.items() if name != last}, last),
+        look=lambda: _changed(bench, lambda values, last: values.pop(last)),
     )
     yield Control(
         name="configuration value altered",
         breaks="a value changed",
         expects=("CONFIGURATION-ALTERED",),
-        look=lambda: _changed(bench, values | {last: values[last] + "x"}, last),
+        look=lambda: _changed(bench, lambda values, last: values.update({last: values[last] + "x"})),
     )
     yield Control(
         name="configuration variable added",
         breaks="a variable that was not backed up",
         expects=("CONFIGURATION-UNEXPECTED",),
-        look=lambda: _changed(bench, values | {ADDED: "x"}, ADDED),
+        look=lambda: _changed(bench, lambda values, last: values.update({ADDED: "x"})),
     )
 
 
-def _changed(bench: Bench, changed: dict[str, str], victim: str) -> Seen:
-    digests = digest_configuration(changed, bench.expected.key)
-    return Seen(victim=victim, findings=compare_configuration(bench.expected.configuration, digests))
+def _changed(bench: Bench, change: Callable[[dict[str, str], str], object]) -> Seen:
+    """The configuration with a change that is told the name of its last variable."""
+    values = bench.deployment.configuration()
+    last = max(values, default="")
+    if not last:
+        return Seen()
+    change(values, last)
+    digests = digest_configuration(values, bench.expected.key)
+    return Seen(victim=last, findings=compare_configuration(bench.expected.configuration, digests))
 
 
 def _wrong_secret(bench: Bench, values: dict[str, str]) -> Seen:

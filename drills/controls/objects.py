@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import io
 import itertools
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -18,8 +17,9 @@ from psycopg import sql
 from checks.inventories import ObjectEntry, read_inventory, write_inventory
 from checks.objects import compare_inventories, merged, take_inventory
 from checks.references import check_references
+from drills.across_stores import references
 from drills.controls.bench import Bench, Control, Seen
-from drills.verification import references
+from drills.schema_queries import references_query, tenant_pattern
 from reports.records import Finding
 
 SCRATCH_BUCKET: Final = "enprivacy-drill-copy"
@@ -144,7 +144,7 @@ def _sample(bench: Bench) -> list[ObjectEntry]:
 def _referenced(bench: Bench) -> list[str]:
     """Keys of the bucket that rows of the restored database refer to, with the digest that the object must have."""
     query = (
-        f"SELECT key FROM ({_text(bench)}) AS r (key, sha256, size, d, e)"
+        f"SELECT key FROM ({_text(bench)}\n) AS r (key, sha256, size, d, e)"
         f" WHERE sha256 IS NOT NULL AND coalesce(size, 1) > 0 ORDER BY 1 LIMIT {50 * SAMPLE}"
     )
     with bench.deployment.database.connect() as connection:
@@ -179,19 +179,20 @@ def _merged(observed: Path, entries: list[ObjectEntry]) -> Iterator[tuple[Object
 
 def _crossed(bench: Bench, sample: list[str]) -> Seen:
     """The references as the query gives them, the first of them by a row of a tenant that does not exist."""
+    pattern = tenant_pattern(bench.deployment)
     if not sample:
         return Seen()
     key = sql.Literal(sample[0]).as_string()
     query = (
         f"SELECT key, sha256, size, CASE WHEN key = {key} THEN 'no-such-tenant' ELSE tenant END, source"
-        f" FROM ({_text(bench)}) AS r (key, sha256, size, tenant, source)"
+        f" FROM ({_text(bench)}\n) AS r (key, sha256, size, tenant, source)"
     )
     with bench.deployment.database.connect() as connection:
         findings, _ = check_references(
             connection,
             query,
             bench.bucket,
-            tenant_of_key=re.compile(bench.deployment.tenant_pattern),
+            tenant_of_key=pattern,
         )
     return Seen(victim=sample[0], findings=findings)
 
@@ -220,7 +221,7 @@ def _wrong_order(bench: Bench) -> Seen:
     )
     with bench.deployment.database.connect() as connection:
         text = _text(bench).replace("%", "%%")
-        query = f"SELECT DISTINCT key FROM ({text}) AS r (key, b, c, d, e) WHERE key = ANY (%s) ORDER BY 1"
+        query = f"SELECT DISTINCT key FROM ({text}\n) AS r (key, b, c, d, e) WHERE key = ANY (%s) ORDER BY 1"
         referred = [str(key) for (key,) in connection.execute(query.encode(), (list(itertools.islice(late, MOST)),))]
     if not referred:
         return Seen()
@@ -233,4 +234,4 @@ def _wrong_order(bench: Bench) -> Seen:
 
 
 def _text(bench: Bench) -> str:
-    return bench.deployment.references_query.strip().rstrip(";")
+    return references_query(bench.deployment)

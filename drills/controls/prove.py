@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import psycopg
@@ -28,7 +28,7 @@ from drills.controls import (
     trail,
 )
 from drills.controls.bench import COPY, Bench, Control, Copy, Seen
-from fixtures.deployment import Deployment
+from fixtures.deployment import Deployment, NotGiven
 
 # The families of controls that touch nothing of the database's copy.
 BESIDE: Final = (
@@ -46,15 +46,20 @@ BESIDE: Final = (
     ledger,
 )
 
+Family = Callable[[Bench], Iterator[Control]]
+NOTHING_THERE: Final = "nothing of that kind is here to break"
 
-def prove(bench: Bench, *, every: bool) -> None:
+
+def prove(bench: Bench, *, every: bool, families: Sequence[Family] | None = None) -> None:
     """Run every control that applies and journal each; what could not be broken here is journalled as not tested.
 
     Args:
         every: run those too of which one proof in a run is enough.
+        families: those that touch nothing of the database's copy; unset, all of a drill's.
     """
     started = bench.journal.clock.now()
-    beside = [control for family in BESIDE for control in family.controls(bench) if every or control.every_drill]
+    families = families or [family.controls for family in BESIDE]
+    beside = [control for family in families for control in family(bench) if every or control.every_drill]
     with contextlib.ExitStack() as stack:
         lanes = [beside]
         if every:
@@ -64,7 +69,7 @@ def prove(bench: Bench, *, every: bool) -> None:
             # What breaks the copy goes one after the other; the rest touches nothing of it and runs beside.
             lanes.append([*database.controls(bench, Copy(connection=connection, twin=twin))])
         with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
-            untested = [name for names in pool.map(functools.partial(_run_all, bench), lanes) for name in names]
+            untested = [remark for remarks in pool.map(functools.partial(_run_all, bench), lanes) for remark in remarks]
     bench.journal.write(
         "check",
         drill=bench.drill,
@@ -74,29 +79,31 @@ def prove(bench: Bench, *, every: bool) -> None:
         looked_at={"controls": sum(len(lane) for lane in lanes)},
         findings=[],
         error="",
-        not_tested=[
-            {"what": f"control {name}", "reason": "nothing of that kind is here to break"} for name in untested
-        ],
+        not_tested=untested,
     )
 
 
-def _run_all(bench: Bench, controls: Sequence[Control]) -> list[str]:
-    """Run controls one after the other; the names of those that found nothing to break."""
-    return [control.name for control in controls if not _run(bench, control)]
+def _run_all(bench: Bench, controls: Sequence[Control]) -> list[dict[str, str]]:
+    """Run controls one after the other; a remark for each of those that found nothing to break."""
+    reasons = {control.name: _run(bench, control) for control in controls}
+    return [{"what": f"control {name}", "reason": reason} for name, reason in reasons.items() if reason]
 
 
-def _run(bench: Bench, control: Control) -> bool:
-    """Run one control and journal it; whether there was something to break."""
-    started, error, seen = bench.journal.clock.now(), "", Seen()
+def _run(bench: Bench, control: Control) -> str:
+    """Run one control and journal it; why there was nothing to break, where there was nothing."""
+    started, error, seen, reason, always = bench.journal.clock.now(), "", Seen(), NOTHING_THERE, control.always
     try:
         seen = control.look()
+    except NotGiven as absent:
+        # Of the reference application everything is told.
+        reason, always = f"{absent.probed}: {absent.seen}. {absent.remedy}", True
     except Exception as problem:
         # A control that breaks has proved nothing, whatever broke it.
         error = f"{type(problem).__name__}: {problem}"
     if not seen.victim and not error:
-        if not (control.always and bench.deployment.stand_in):
-            return False
-        error = "found nothing to break, though the reference application holds some"
+        if not (always and bench.deployment.stand_in):
+            return reason
+        error = f"found nothing to break, though the reference application holds some: {reason}"
     codes = sorted({finding.code for finding in seen.findings if finding.kind.severity == "failure"})
     caught = not error and (bool(set(codes) & set(control.expects)) if control.expects else not codes)
     bench.journal.write(
@@ -111,7 +118,7 @@ def _run(bench: Bench, control: Control) -> bool:
         started_ns=started,
         ended_ns=bench.journal.clock.now(),
     )
-    return True
+    return ""
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from checks.quiet import (
     read_settings,
 )
 from drills.controls.bench import Bench, Control, Seen
+from drills.schema_queries import job_effects_query, jobs_query
 
 SEGMENT: Final = "000000010000000000000001"
 QUIET: Final = {
@@ -116,7 +117,7 @@ def _marked(job: JobState) -> JobState:
 
 
 def _finished_jobs(bench: Bench) -> dict[str, JobState]:
-    query = f"SELECT * FROM ({_text(bench.deployment.jobs_query)}) AS r LIMIT {SAMPLE}"
+    query = f"SELECT * FROM ({jobs_query(bench.deployment)}\n) AS r LIMIT {SAMPLE}"
     with bench.deployment.database.connect() as connection:
         found = read_jobs(connection, query)
     return {identity: dataclasses.replace(job, state="finished") for identity, job in found.items()}
@@ -136,11 +137,8 @@ def _jobs(
 
 
 def _effects(bench: Bench) -> Seen:
-    query = f"SELECT id, 2 * count FROM ({_text(bench.deployment.job_effects_query)}) AS r (id, count) LIMIT {SAMPLE}"
+    text = job_effects_query(bench.deployment)
+    query = f"SELECT id, 2 * count FROM ({text}\n) AS r (id, count) LIMIT {SAMPLE}"
     with bench.deployment.database.connect() as connection:
         effects = read_job_effects(connection, query)
     return Seen(victim=min(effects, default=""), findings=compare_jobs({}, {}, effects))
-
-
-def _text(query: str) -> str:
-    return query.strip().rstrip(";")

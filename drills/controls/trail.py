@@ -10,6 +10,7 @@ from drills.conforming import Trail, judge_trail
 from drills.controls.bench import Bench, Control, Seen
 
 UNTOLD = {"00000000-0000-4000-8000-000000000000": StoredEvent(type="user.login", target="web")}
+UNHEARD = {"00000000-0000-4000-8000-000000000001": "upload"}
 
 
 def controls(bench: Bench) -> Iterator[Control]:
@@ -23,6 +24,12 @@ def controls(bench: Bench) -> Iterator[Control]:
         look=lambda: _judged(dataclasses.replace(trail, stored_before={**trail.stored_before, **UNTOLD})),
     )
     yield Control(
+        name="acknowledged upload in neither",
+        breaks="an upload that its user was told of, and nobody else",
+        expects=("AUDIT-TRAIL-LOST",),
+        look=lambda: _judged(dataclasses.replace(trail, acknowledged={**trail.acknowledged, **UNHEARD})),
+    )
+    yield Control(
         name="log goes on after the restore",
         breaks="the first line of each writer after the restore left out",
         expects=("AUDIT-CHAIN-NOT-ANCHORED",),
@@ -31,5 +38,7 @@ def controls(bench: Bench) -> Iterator[Control]:
 
 
 def _judged(trail: Trail) -> Seen:
+    if trail.absent is not None:
+        raise trail.absent
     told = f"{len(trail.before)} events before the strike, {len(trail.after)} after it"
     return Seen(victim=told, findings=judge_trail(trail).findings)

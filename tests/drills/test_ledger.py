@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from drills import ledger, load
+from drills.observed import _observe_deletions, _observe_rows
 from fixtures.deployment import ClientAccess, ObjectStore
 from fixtures.network import free_ports
 from fixtures.postgres_tools import find_postgres, find_unprivileged
@@ -206,7 +207,7 @@ def test_the_writers_process_writes_in_all_channels_and_ends_with_its_input(tmp_
                           dsn=f"host=127.0.0.1 port={postgres} user=u dbname=d password={SECRET}")  # fmt: skip
     path = tmp_path / "ledger.jsonl"
     given = ledger.writer_input(access, tag="tests-1", path=path, clock=processes.clock, interval_ns=200 * MS,
-                                deletable=["a-document"])  # fmt: skip
+                                channels=ledger.CHANNELS, deletable=["a-document"])  # fmt: skip
     writer = processes.start_module("ledger-writer", "drills.ledger", pipe_input=True)
     with writer.popen.stdin as pipe:
         pipe.write(given)
@@ -323,7 +324,7 @@ def test_each_document_is_deleted_once_and_its_line_is_what_is_observed(document
     wait_until(lambda: len(lines("acknowledged")) == 2, seconds=60, interval=0.01, what="two deletions")
     pause(3 * INTERVAL / 1e9, why="a third would be made by then")
     assert product.deleted == ["id-0", "id-2"]
-    found = list(ledger._observe_deletions(product.client(), [line["id"] for line in lines("attempt")]))
+    found = list(_observe_deletions(product.client(), [line["id"] for line in lines("attempt")]))
     (channel,) = account(lines(), found, 10**18).channels
     assert (channel.attempted, channel.recovered, channel.lost, channel.altered) == (2, 2, 0, 0)
 
@@ -333,8 +334,7 @@ def test_a_document_that_is_back_is_a_lost_deletion(documents, deleting):
     lines = deleting(product, ["id-0", "id-1"])
     wait_until(lambda: len(lines("acknowledged")) == 2, seconds=60, interval=0.01, what="two deletions")
     product.kept["id-1"] = "b"
-    found = list(ledger._observe_deletions(product.client(), ["id-0", "id-1"]))
-    (channel,) = account(lines(), found, 10**18).channels
+    (channel,) = account(lines(), _observe_deletions(product.client(), ["id-0", "id-1"]), 10**18).channels
     assert (channel.recovered, channel.lost, channel.lost_cases.first.id) == (1, 1, "id-1")
 
 
@@ -380,13 +380,13 @@ def database(tmp_path):
 
 def test_only_the_rows_of_the_drill_are_observed(database):
     deployment = SimpleNamespace(database=database)
-    assert list(ledger._observe_rows(deployment, "run-1")) == []  # the table is lost, too
+    assert list(_observe_rows(deployment, "run-1")) == []  # the table is lost, too
     ledger.prepare(deployment)
     dsn = f"host={database.host} port={database.port} dbname=ledger user=anybody password={SECRET}"
     senders = [ledger._row_channel({"dsn": dsn, "tag": tag}) for tag in ("run-1", "run-2")]
     for send in senders:
         send(0, "one", "text")
-    found = list(ledger._observe_rows(deployment, "run-1"))
+    found = list(_observe_rows(deployment, "run-1"))
     assert found == [{"channel": "row", "id": "one", "sha256": hashlib.sha256(b"text").hexdigest()}]
     with database.connect() as connection:
         assert connection.execute("SELECT id, side, at FROM enprivacy_drill.marks").fetchall() == []

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from drills.probe import Prober
-from fixtures.refapp.client import ApplicationError
+from fixtures.application import ApplicationError
 from reports.accounting import Outage
 from reports.measures import recovery_time
 from reports.records import NANOSECONDS, pause, read_journal, wait_until
