@@ -1,4 +1,4 @@
-"""The command line of this room: ``python -m drills runbook``, offline, from what a run measured."""
+"""The command line of this room: ``python -m drills runbook``, offline, and ``heartbeat``, into a deployment."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from drills import heartbeat
 from drills.last_run import NothingToShow, find_run, read_profile
 from drills.runbook import write_runbook
-from reports.records import UsageProblem
+from reports.records import HarnessError, UsageProblem
 
 PRINTED, NOTHING, UNUSABLE = 0, 1, 4
 RUNS: Final = Path("reports/runs")
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     command.add_argument("--profile", metavar="FILE", type=Path, help="the deployment's profile (default: built-in)")
     command.add_argument("--runs-directory", metavar="DIR", type=Path, default=RUNS, help=f"default: {RUNS}")
+    heartbeat.register(commands)
     try:
         given = parser.parse_args(arguments)
     except SystemExit as end:  # argparse says 2 for usage errors; this suite, like pytest, says 4
@@ -47,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.command is None:
         parser.print_help()
         return PRINTED
+    if given.command == "heartbeat":
+        return _beat(given)
     try:
         print(write_runbook(find_run(given.runs_directory, read_profile(given.profile))), end="")
     except NothingToShow as problem:
@@ -56,6 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cannot write a runbook: {problem}", file=sys.stderr)
         return UNUSABLE
     return PRINTED
+
+
+def _beat(given: argparse.Namespace) -> int:
+    try:
+        return heartbeat.main(given)
+    except UsageProblem as problem:
+        print(problem, file=sys.stderr)
+        return heartbeat.UNUSABLE
+    except HarnessError as problem:
+        print(problem, file=sys.stderr)
+        return heartbeat.MISSED
 
 
 if __name__ == "__main__":
