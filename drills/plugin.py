@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import shutil
@@ -15,18 +16,31 @@ from drills.contract import Means, NeedsMeans, RestoresBeside
 from drills.engine import Drill
 from drills.keys import KeyPair, key_pair
 from drills.plan import plan
+from drills.progress import Estimate
 from drills.record import Record
 from drills.registry import all_disasters, configuration_methods, database_methods, object_methods
 from drills.scenario import Scenario, choose, every_scenario
 from drills.set_beside import make_set_beside
+from drills.shadow import Shadow
+from drills.shadow_opening import open_shadow
 from drills.site import open_site
 from fixtures.backup_set import BackupPlaces
 from fixtures.deployment import Deployment
 from fixtures.ground import Ground
-from fixtures.plugin import GROUND, OBJECTIVES, PROFILE, SIZES, bytes_needed, make_deployment
+from fixtures.plugin import (
+    GROUND,
+    LEVEL,
+    OBJECTIVES,
+    PROFILE,
+    SIZES,
+    bytes_needed,
+    make_attached,
+    make_deployment,
+)
 from fixtures.processes import tail
-from fixtures.providers.embedded.deployment import EmbeddedDeployment
-from fixtures.providers.embedded.object_server import KEEPS
+from fixtures.providers.absent import absent_provider
+from fixtures.providers.object_server import KEEPS
+from fixtures.providers.reference import ReferenceDeployment
 from fixtures.workspace import Workspace
 from reports.records import RUN_NAME, UsageProblem
 
@@ -80,21 +94,20 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of the drills that were selected keep the sample. By now the machine was seen to have all that they need."""
-    drills = [item for item in items if "scenario" in getattr(item, "fixturenames", ())]
+    record: Record | None = config.pluginmanager.get_plugin(RUN_NAME)
+    drills = _of_level(config, items, record)
     if not drills:
         return
-    if config.stash[PROFILE].attached is not None:
-        raise pytest.UsageError(
-            f"profile {config.stash[PROFILE].path}: an attached deployment is only observed so far, never drilled."
-            " Remedy: pytest checks --profile …, or drill one that the suite makes"
-        )
-    record: Record | None = config.pluginmanager.get_plugin(RUN_NAME)
     if record is not None:  # else a session that only lists or plans
         try:
             config.stash[KEYS] = key_pair(config.stash[PROFILE])
         except UsageProblem as problem:
             raise pytest.UsageError(str(problem)) from None
         config.stash[BEGUN] = itertools.count()
+        if reason := absent_provider(config.stash[PROFILE], config.stash[GROUND]):
+            _stand_in_for(drills[0], f"provider {config.stash[PROFILE].provider}", reason, record)
+            _drop(config, items, drills[1:])
+            return
     absent = _unavailable(config, drills) if record is not None else {}
     able = [item for item in drills if not set(_scenario(item).parts.items()) & absent.keys()]
     chosen = {each.id for each in choose([_scenario(item) for item in able], config.getoption("matrix"))}
@@ -102,20 +115,56 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for part, reason in absent.items():
         # One drill stands for the method, so that the run shows it, and why it was not tested.
         item = next(item for item in drills if part in _scenario(item).parts.items())
-        item.add_marker(pytest.mark.skip(reason=f"not tested: {reason}"))
         kept.append(item)
         assert record is not None
-        record.journal.write("not_tested", what=f"{part[0]} method {part[1]}", reason=reason)
+        _stand_in_for(item, f"{part[0]} method {part[1]}", reason, record)
     scenarios_kept = [each for each in map(_scenario, able) if each.id in chosen]
     config.stash[SEVERAL] = len(scenarios_kept) > 1
     # One proof of the controls that depend on neither method nor disaster is enough: with a method that can restore
     # beside, if there is one, so that a cut backup is restored, too; and best where both stores come back.
     scenarios_kept.sort(key=lambda each: (not isinstance(each.database, RestoresBeside), not _restores_both(each)))
     config.stash[PROVER] = next((each.id for each in scenarios_kept), "")
-    dropped = [item for item in drills if item not in kept]
+    _drop(config, items, [item for item in drills if item not in kept])
+
+
+def _stand_in_for(item: pytest.Item, what: str, reason: str, record: Record) -> None:
+    """Let one drill show that something cannot be tested here, and why."""
+    item.add_marker(pytest.mark.skip(reason=f"not tested: {reason}"))
+    record.journal.write("not_tested", what=what, reason=reason)
+
+
+def _drop(config: pytest.Config, items: list[pytest.Item], dropped: Sequence[pytest.Item]) -> None:
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = [item for item in items if item not in dropped]
+
+
+def _of_level(config: pytest.Config, items: list[pytest.Item], record: Record | None) -> list[pytest.Item]:
+    """Keep of the drills those of the level in force; hand back those that destroy, of which a sample is drawn.
+
+    Raises:
+        pytest.UsageError: nothing but drills was selected, and the level allows for none of them.
+    """
+    level, profile = config.stash[LEVEL], config.stash[PROFILE]
+    drills = [item for item in items if "scenario" in getattr(item, "fixturenames", ())]
+    shadows = [item for item in items if "shadow" in getattr(item, "fixturenames", ())]
+    if not drills and not shadows:
+        return []
+    others = len(items) - len(drills) - len(shadows)
+    left_out = {"observe": [*drills, *shadows], "shadow": drills, "destroy": shadows}[level]
+    if len(left_out) == len(drills) + len(shadows) and not others:
+        raise pytest.UsageError(
+            f"profile {profile.path}, deployment {profile.name}: no drill of those selected belongs to level {level}."
+            f" Remedy: --level shadow restores its backup into a sandbox; --destroy {profile.name} destroys it and"
+            " restores it; pytest checks --profile … looks at it"
+        )
+    if left_out:
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+    if level == "observe" and record is not None and left_out:
+        reason = "the deployment is only observed; see --level shadow and --destroy"
+        record.journal.write("not_tested", what="restoring a backup", reason=reason)
+    return drills if level == "destroy" else []
 
 
 def _restores_both(scenario: Scenario) -> bool:
@@ -137,6 +186,7 @@ def _unavailable(config: pytest.Config, drills: Sequence[pytest.Item]) -> dict[t
         processes=ground.workspace.processes,
         commands=profile.commands,
         versioned_bucket="versions" in KEEPS,
+        server_apart=profile.provider == "containers",
     )
     methods = {
         (kind, method.name): method
@@ -152,7 +202,7 @@ def _unavailable(config: pytest.Config, drills: Sequence[pytest.Item]) -> dict[t
 
 
 @pytest.fixture(scope="session")
-def deployment(run: Record, ground: Ground, pytestconfig: pytest.Config) -> EmbeddedDeployment:  # noqa: ARG001 - stands on it
+def deployment(run: Record, ground: Ground, pytestconfig: pytest.Config) -> ReferenceDeployment:  # noqa: ARG001 - stands on it
     """The deployment that every drill of the session spins up, destroys and restores."""
     return make_deployment(pytestconfig, run.redactor, "deployment", keeps_template=pytestconfig.stash[SEVERAL])
 
@@ -175,7 +225,7 @@ def backup_maker(run: Record, pytestconfig: pytest.Config) -> Callable[[Deployme
 
 @pytest.fixture
 def drill(
-    scenario: Scenario, run: Record, ground: Ground, deployment: EmbeddedDeployment, pytestconfig: pytest.Config
+    scenario: Scenario, run: Record, ground: Ground, deployment: ReferenceDeployment, pytestconfig: pytest.Config
 ) -> Iterator[Drill]:
     """The drill of a scenario, ended whatever happens, with nothing of it left."""
     directory, begun = ground.workspace.directory / scenario.id, pytestconfig.stash[BEGUN]
@@ -208,6 +258,36 @@ def drill(
             shutil.rmtree(directory, ignore_errors=True)
 
 
+@pytest.fixture
+def shadow(run: Record, ground: Ground, pytestconfig: pytest.Config) -> Iterator[Shadow]:
+    """The shadow drill of the deployment that the profile attaches, or of one of the suite's own; it is only read."""
+    directory, profile = ground.workspace.directory / "shadow", pytestconfig.stash[PROFILE]
+    directory.mkdir()
+    with contextlib.ExitStack() as stack:
+        own = None
+        if profile.own:
+            own = make_deployment(pytestconfig, run.redactor, "deployment")
+            stack.callback(own.put_away, directory / "deployment")
+            own.spin_up({})
+            own.seed(_progress(pytestconfig))
+        site = open_shadow(
+            own or make_attached(pytestconfig, run.redactor, directory),
+            reference=own if profile.attached is None else None,
+            profile=profile,
+            record=run,
+            ground=ground,
+            directory=directory,
+            progress=_progress(pytestconfig),
+        )
+        drill = Shadow(site, objectives=pytestconfig.stash[OBJECTIVES])
+        stack.callback(drill.end)
+        try:
+            yield drill
+        finally:
+            if not drill.passed:
+                keep_logs(ground.workspace, run, site.id)
+
+
 def keep_logs(workspace: Workspace, record: Record, drill: str) -> None:
     """Keep the end of each process's output beside the evidence, for whoever has to find out why a drill failed."""
     kept = record.drill_directory(drill) / "logs"
@@ -224,8 +304,11 @@ def _progress(config: pytest.Config) -> Callable[[str, int, int], None]:
     if reporter is None or config.option.verbose < 0 or not reporter.isatty:
         return lambda what, done, of: None
 
+    estimate = Estimate()
+
     def show(what: str, done: int, of: int) -> None:
+        left = estimate.told(what, done, of)
         with capture.global_and_fixture_disabled():
-            reporter.rewrite(f"  {what} {done:,} of {of:,}", erase=True)
+            reporter.rewrite(f"  {what} {done:,} of {of:,}{left}", erase=True)
 
     return show

@@ -5,6 +5,9 @@ from __future__ import annotations
 from drills import disasters
 from drills.contract import ConfigurationMethod, DatabaseMethod, Disaster, ObjectMethod
 from drills.methods import configuration, database, objects
+from drills.sources import database as database_places
+from drills.sources import objects as object_places
+from drills.sources.contract import Source
 from fixtures.offered import offered
 
 
@@ -26,3 +29,13 @@ def configuration_methods() -> dict[str, ConfigurationMethod]:
 def all_disasters() -> dict[str, Disaster]:
     """Every disaster, by name."""
     return offered(disasters, "DISASTER")
+
+
+def database_sources() -> dict[str, Source]:
+    """Every kind of place that a database's backup may come from, by name."""
+    return offered(database_places, "SOURCE")
+
+
+def object_sources() -> dict[str, Source]:
+    """Every kind of place that a bucket's backup may come from, by name."""
+    return offered(object_places, "SOURCE")

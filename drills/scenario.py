@@ -16,18 +16,19 @@ Matrix = Literal["sample", "pairwise", "full"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """One drill's plan. Its id reads ``single-node-pg_dump-rclone-total_loss``."""
+    """One drill's plan. Its id reads ``single-node-pg_dump-rclone-total_loss`` unless it has a ``name`` of its own."""
 
     architecture: str
     database: DatabaseMethod
     objects: ObjectMethod
     configuration: ConfigurationMethod
     disaster: Disaster
+    name: str = ""
 
     @property
     def id(self) -> str:
         """The name under which it is selected, journalled and reported."""
-        return "-".join([self.architecture, self.database.name, self.objects.name, self.disaster.name])
+        return self.name or "-".join([self.architecture, self.database.name, self.objects.name, self.disaster.name])
 
     @property
     def parts(self) -> dict[str, str]:

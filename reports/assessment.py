@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from reports import measures
+from reports import measures, shadow
 from reports.accounting import Accounting, Outage, account, felt_outage
 from reports.conformance import assess_conformance
 from reports.measures import Event, last_of, of_kind
@@ -132,12 +132,14 @@ def assess_drill(
         ``passed`` otherwise: an objective without target and remarks on single features stand beside it.
     """
     opened, closed = next(each for each in events if each["kind"] == "drill.opened"), last_of(events, "drill.closed")
+    if opened.get("level") == shadow.LEVEL:
+        return shadow.assess_shadow(events, _remarks)
     strike, proven = last_of(events, "strike"), last_of(events, "strike.proven")
     strike_ns = strike["at_ns"] if strike else None
     accounting, felt = _account(events, opened, None if ledger_problem else strike_ns, ledger_lines, observed_lines)
-    recovered = measures.recovery_time(events, strike_ns, felt)
+    recovered = measures.recovery_time(events, strike_ns, felt) | _basis(events)
 
-    _, apart = _channels(events, opened)
+    channels, apart = _channels(events, opened)
     interval_ns = apart.get("api", opened["ledger"]["interval_ns"])
 
     found = list(accounting.findings) if accounting else []
@@ -148,7 +150,7 @@ def assess_drill(
             f"; the last at step {last['step']}: {last['seen']}" if last else ""
         )
         found.append(Finding(code="RECOVERY-UNSEEN", seen=seen, where="recovery time"))
-    if strike and not ledger_problem and "api" in opened["ledger"]["channels"]:
+    if strike and not ledger_problem and "api" in channels:
         found += measures.disagreement(recovered, interval_ns, opened["probe"]["interval_ns"])
 
     rto, too_long = measures.judge("rto", opened["objectives"]["rto"], recovered["achieved_ns"], lower_bound=False,
@@ -163,7 +165,7 @@ def assess_drill(
 
     reasons = [(Verdict.ERROR, f"the ledger cannot be used: {ledger_problem}")] if ledger_problem else []
     reasons += [*_reasons(events, closed, strike, proven, checks, controls)]
-    reasons += [*_unmeasured(rto, rpo), *_too_coarse(rpo, accounting)]
+    reasons += [*measures.unmeasured(rto, rpo), *_too_coarse(rpo, accounting)]
     judged = [verdict for verdict, _ in reasons]
     judged += [Verdict(row["verdict"]) for row in checks]
     judged += [Verdict(row["verdict"]) for row in controls["rows"]]
@@ -201,6 +203,12 @@ def _channels(events: Sequence[Event], opened: Event) -> tuple[list[str], dict[s
     return list(channels), dict(ledger.get("intervals_ns", {}))
 
 
+def _basis(events: Sequence[Event]) -> dict[str, str]:
+    """What counts as recovered, where the journal says so: runs from before it did stay as they are."""
+    started = last_of(events, "ledger.opened")
+    return {"basis": started["recovery_basis"]} if started and "recovery_basis" in started else {}
+
+
 def _account(
     events: Sequence[Event], opened: Event, strike_ns: int | None,
     ledger_lines: Iterable[Mapping[str, Any]], observed_lines: Iterable[Mapping[str, Any]],
@@ -223,35 +231,15 @@ def _reasons(
     checks: Sequence[Mapping[str, Any]], controls: Mapping[str, Any],
 ) -> list[tuple[Verdict, str]]:  # fmt: skip
     """Why the drill as a whole does not pass, apart from its findings; a passed verdict where it does."""
-    reasons: list[tuple[Verdict, str]] = []
-    if closed is None:
-        reasons.append((Verdict.ERROR, "the drill was opened and never closed: aborted"))
-    elif closed["outcome"] != "done":
-        verdict = Verdict.FAILED if closed["outcome"] == "failed" else Verdict.ERROR
-        reasons.append((verdict, measures.ending(closed, events)))
+    reasons = [*measures.endings(events, closed)]
     if strike is None:
         reasons.append((Verdict.ERROR, "nothing was struck"))
     elif proven is None or not proven["proofs"]:
         reasons.append((Verdict.ERROR, "the disaster was not proven before the restore"))
     if last_of(events, "backup.chosen") and measures.restored_backup(events) is None:
         reasons.append((Verdict.ERROR, "the backup set that was restored is none of those that the drill made"))
-    if not checks:
-        reasons.append((Verdict.ERROR, "no check ran"))
-    if not controls["planted"]:
-        reasons.append((Verdict.ERROR, "no negative control ran"))
-    reasons += [(Verdict.ERROR, f"check {row['check']} could not verify: {row['error']}")
-                for row in checks if row["error"]]  # fmt: skip
-    reasons += [(Verdict.ERROR, f"control {row['control']} could not be run: {row['error']}")
-                for row in controls["rows"] if row["error"]]  # fmt: skip
-    reasons += [(Verdict.NOT_TESTED, f"check {row['check']} looked at nothing")
-                for row in checks if row["verdict"] == Verdict.NOT_TESTED]  # fmt: skip
+    reasons += measures.unproven(checks, controls)
     return reasons
-
-
-def _unmeasured(*objectives: Mapping[str, Any]) -> list[tuple[Verdict, str]]:
-    names = {"rto": "recovery time", "rpo": "recovery point"}
-    return [(Verdict(row["verdict"]), f"the {names[row['objective']]} was not measured")
-            for row in objectives if row["achieved_ns"] is None]  # fmt: skip
 
 
 def _too_coarse(rpo: Mapping[str, Any], accounting: Accounting | None) -> list[tuple[Verdict, str]]:

@@ -59,7 +59,8 @@ def _cells(drill: Mapping[str, Any]) -> list[str]:
     took, passed = drill["recovery_time"], sum(check["verdict"] == "passed" for check in drill["checks"])
     spread = "" if took["uncertainty_ns"] is None else f"+0/-{wording.duration(took['uncertainty_ns'])}\n"
     least = "at least " if rpo["lower_bound"] else ""
-    sharp = "" if rpo["achieved_ns"] is None else f"+/-{wording.duration(drill['recovery_point']['resolution_ns'])}\n"
+    resolution_ns = drill["recovery_point"]["resolution_ns"]
+    sharp = f"+/-{wording.duration(resolution_ns)}\n" if rpo["achieved_ns"] is not None and resolution_ns else ""
     looked: dict[str, int] = {}
     for check in drill["checks"]:
         for what, count in check["looked_at"].items():

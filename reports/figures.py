@@ -61,7 +61,8 @@ def timeline(drill: Mapping[str, Any], name: str) -> Markup:
     parts = [_element("rect", x=_LEFT, y=top - 6, width=split - _LEFT, height=step * len(rows) + 6, class_="muted")]
     if strike is not None:
         parts.append(_element("line", x1=split, x2=split, y1=top - 14, y2=height - 30, class_="strike"))
-        parts.append(_element("text", "strike", x=split - 6, y=top - 16, text_anchor="end", class_="strong"))
+        word = "recovery begins" if drill.get("shadow") else "strike"
+        parts.append(_element("text", word, x=split - 6, y=top - 16, text_anchor="end", class_="strong"))
         parts.append(_element("text", "before: own scale", x=_LEFT, y=height - 8, class_="small"))
         parts.append(_element("text", f"+{format_duration(after)}", x=split + span, y=height - 8, text_anchor="end"))
         parts.append(_element("text", "0", x=split, y=height - 8))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from reports.accounting import Outage
@@ -289,3 +289,36 @@ def controls(events: Sequence[Event]) -> tuple[dict[str, Any], list[Finding]]:
     caught_ones = sum(row["caught"] for row in planted)
     score = {"planted": len(planted), "caught": caught_ones, "score": f"{caught_ones}/{len(planted)}", "rows": rows}
     return score, found
+
+
+def endings(events: Sequence[Event], closed: Event | None) -> Iterator[tuple[Verdict, str]]:
+    """Why a drill does not pass that did not come to its end."""
+    if closed is None:
+        yield Verdict.ERROR, "the drill was opened and never closed: aborted"
+    elif closed["outcome"] != "done":
+        yield Verdict.FAILED if closed["outcome"] == "failed" else Verdict.ERROR, ending(closed, events)
+
+
+def unproven(checks: Sequence[Event], controls: Event) -> Iterator[tuple[Verdict, str]]:
+    """Why a drill does not pass where checks or controls did not do their work."""
+    if not checks:
+        yield Verdict.ERROR, "no check ran"
+    if not controls["planted"]:
+        yield Verdict.ERROR, "no negative control ran"
+    for row in checks:
+        if row["error"]:
+            yield Verdict.ERROR, f"check {row['check']} could not verify: {row['error']}"
+    for row in controls["rows"]:
+        if row["error"]:
+            yield Verdict.ERROR, f"control {row['control']} could not be run: {row['error']}"
+    for row in checks:
+        if row["verdict"] == Verdict.NOT_TESTED:
+            yield Verdict.NOT_TESTED, f"check {row['check']} looked at nothing"
+
+
+def unmeasured(*objectives: Mapping[str, Any]) -> Iterator[tuple[Verdict, str]]:
+    """Why a drill does not pass that did not measure an objective's figure."""
+    names = {"rto": "recovery time", "rpo": "recovery point"}
+    for row in objectives:
+        if row["achieved_ns"] is None:
+            yield Verdict(row["verdict"]), f"the {names[row['objective']]} was not measured"

@@ -47,6 +47,8 @@ def uncertainty(objective: Mapping[str, Any], drill: Mapping[str, Any]) -> str:
     """How sharp an objective's figure is: the interval of the recovery time, the resolution of the recovery point."""
     if objective["achieved_ns"] is None:
         return ""
+    if objective["objective"] == "rpo" and not drill["recovery_point"]["resolution_ns"]:
+        return "of the backup's own account"
     if objective["objective"] == "rpo":
         return f"resolution {format_duration(drill['recovery_point']['resolution_ns'])}"
     took = drill["recovery_time"]

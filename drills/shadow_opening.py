@@ -1,0 +1,92 @@
+"""Makes a shadow drill ready: the deployment that is read, and the sandbox beside it."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from psycopg.conninfo import conninfo_to_dict
+
+from drills.progress import Progress
+from drills.record import Record
+from drills.shadow import DRILL
+from drills.shadow_site import ShadowSite
+from fixtures.deployment import Deployment, NotGiven, Observed
+from fixtures.ground import Ground
+from fixtures.profile import Profile
+from fixtures.providers.postgresql import SUPERUSER
+from fixtures.providers.sandbox import Sandbox
+from fixtures.refapp.booted import REFERENCE
+from fixtures.refapp.install import preload_model
+from reports.records import NANOSECONDS
+
+
+def open_shadow(
+    deployment: Observed,
+    *,
+    reference: Deployment | None,
+    profile: Profile,
+    record: Record,
+    ground: Ground,
+    directory: Path,
+    progress: Progress,
+) -> ShadowSite:
+    """The site of a shadow drill.
+
+    Args:
+        deployment: what is shadowed.
+        reference: the same, where it is the suite's own reference application, which no profile describes.
+        directory: an empty one of the run's.
+    """
+    processes = ground.workspace.processes
+    attached = profile.attached
+    sandbox = Sandbox(
+        directory=directory / "sandbox",
+        database=deployment.database.name,
+        bucket=deployment.objects.bucket,
+        superuser=_superuser(deployment),
+        settings=profile.shadow.settings,
+        booted=REFERENCE if reference is not None else profile.shadow.services,
+        profiles=profile.services,
+        tools=ground.tools,
+        unprivileged=ground.unprivileged,
+        processes=processes,
+        redactor=record.redactor,
+        start_seconds=profile.start_limit_ns / NANOSECONDS,
+    )
+    if reference is not None:
+        for service in sandbox.services:
+            preload_model(sandbox.home(service.name))  # no service may reach a model hub
+    queries = reference if reference is not None else None
+    return ShadowSite(
+        id=DRILL,
+        deployment=deployment,
+        sandbox=sandbox,
+        settings=profile.shadow,
+        profile=profile,
+        record=record,
+        directory=directory,
+        tools=ground.tools,
+        processes=processes,
+        progress=progress,
+        references_query=queries.references_query if queries else attached.queries.references if attached else "",
+        tenant_pattern=queries.tenant_pattern if queries else attached.queries.tenant_pattern if attached else "",
+        role=_role(deployment),
+        api_key=reference.client_access().api_key if reference is not None else "",
+        key=secrets.token_bytes(32),
+    )
+
+
+def _superuser(deployment: Observed) -> str:
+    """Who made the cluster: the role with the first number."""
+    with deployment.database.connect() as connection:
+        row = connection.execute("SELECT rolname FROM pg_roles WHERE oid = 10").fetchone()
+    return str(row[0]) if row else SUPERUSER
+
+
+def _role(deployment: Observed) -> str:
+    """Whom the application connects as; empty where nobody says."""
+    try:
+        return str(conninfo_to_dict(deployment.client_access().dsn).get("user", ""))
+    except NotGiven:
+        return ""
