@@ -36,7 +36,8 @@ def problem_with(words):
     program = program.removeprefix(".venv/bin/")
     if program in ("python", "python3") and arguments[:1] == ["-m"]:
         program, *arguments = arguments[1:]
-    known = {"make": make, "pytest": pytest_command, "reports": reports, "drills": drills, "benchmarks": benchmarks}
+    known = {"make": make, "pytest": pytest_command, "reports": reports, "drills": drills, "benchmarks": benchmarks,
+             "fixtures": fixtures}  # fmt: skip
     if program.startswith(".ci/"):
         return "" if os.access(ROOT / program, os.X_OK) else f"no program {program}"
     if program in known:
@@ -80,12 +81,21 @@ def reports(arguments):
 
 
 def drills(arguments):
-    if arguments[:1] != ["runbook"]:
-        return f"drills knows no {arguments}"
-    unknown = [
-        word for word in arguments if word.startswith("-") and word not in shown_by("drills", "runbook", "--help")
-    ]
-    return f"drills runbook knows no option {unknown[0]}" if unknown else ""
+    return options_of("drills", arguments[:1], arguments[1:])
+
+
+def fixtures(arguments):
+    words = 2 if arguments[:1] == ["profile"] else 1
+    return options_of("fixtures", arguments[:words], arguments[words:])
+
+
+def options_of(module, command, rest):
+    """What the help of a module's command does not know; empty where it knows everything."""
+    shown = shown_by(module, *command, "--help")
+    if f"{module} {' '.join(command)}" not in shown:
+        return f"{module} knows no {command}"
+    unknown = [word for word in rest if word.startswith("-") and word not in shown]
+    return f"{module} {' '.join(command)} knows no option {unknown[0]}" if unknown else ""
 
 
 def benchmarks(arguments):
@@ -96,10 +106,10 @@ SHOWN = {}
 
 
 def shown_by(module, *words):
-    if module not in SHOWN:
+    if (module, *words) not in SHOWN:
         asked = [sys.executable, "-m", module, *words, *(["-p", "no:cacheprovider"] if module == "pytest" else [])]
-        SHOWN[module] = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return SHOWN[module]
+        SHOWN[module, *words] = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return SHOWN[module, *words]
 
 
 def shown_commands():
