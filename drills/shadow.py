@@ -52,7 +52,7 @@ class Shadow:
         self._looked: Looked | None = None
         self._backups = Backups()
         self._restored: HeldSnapshot | None = None
-        self._role_findings: list[Finding] = []
+        self._put_back: list[Finding] = []
         self._said: list[Finished] = []
         self._client = client_of(site)
         self._began_ns = 0
@@ -134,6 +134,8 @@ class Shadow:
                 taken=each.taken,
                 bytes=each.bytes,
             )
+            for what, reason in each.not_tested:
+                self.journal.write("not_tested", drill=self.site.id, what=what, reason=reason)
             if each.taken:
                 reason = f"it was {each.label}: [shadow.{store}] names no place where the operator keeps backups"
                 self.journal.write(
@@ -153,14 +155,27 @@ class Shadow:
             site.sandbox.provision(database=database.form != "files")
         with (
             self._phase("restore database"),
+            self._restoring("database"),
             watched(site.progress, "restoring the database, bytes", self._database_bytes, looked.database_bytes),
         ):
-            self._role_findings = put_back_database(database, site.sandbox, jobs=site.profile.jobs, seconds=seconds)
+            self._put_back = put_back_database(database, site.sandbox, jobs=site.profile.jobs, seconds=seconds)
         with (
             self._phase("restore objects"),
+            self._restoring("objects"),
             watched(site.progress, "restoring objects", site.sandbox.count_objects, looked.objects),
         ):
             put_back_objects(objects, site.sandbox, jobs=site.profile.jobs, seconds=seconds)
+
+    @contextlib.contextmanager
+    def _restoring(self, component: str) -> Iterator[None]:
+        """A restore that its tool gives up is a finding about the backup, not a fault of the suite."""
+        try:
+            yield
+        except HarnessError as problem:
+            with checked(self.journal, self.site.id, f"restore {component}") as check:
+                check.looked_at = {"commands": 1}
+                check.findings = [Finding(code="RESTORE-FAILED", seen=str(problem), where=component)]
+            raise Failure(f"RESTORE-FAILED {component}: {problem}") from problem
 
     def _database_bytes(self) -> int:
         with self.site.sandbox.database.connect() as connection:
@@ -209,7 +224,7 @@ class Shadow:
         assert self._restored is not None and self._looked is not None
         with self._phase("verify"):
             self._bucket = shadow_verification.verify(
-                self.site, self._backups, self._looked, self._restored, self._role_findings, booted=self._booted
+                self.site, self._backups, self._looked, self._restored, self._put_back, booted=self._booted
             )
             recovery_point(self.site, self._backups, self._looked, self._restored, began_ns=self._began_ns)
             with checked(self.journal, self.site.id, "what the tools said") as check:

@@ -6,17 +6,14 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import psycopg
-from psycopg.rows import TupleRow
-
 from checks.heartbeat import Beats, read_beats, read_object_beats
 from checks.snapshot import HeldSnapshot
 from drills.shadow_site import Looked, ShadowSite
 from drills.sources.contract import Fetched
+from drills.sources.physical import recovered_until
 from drills.taking import Backups
 from reports.records import NANOSECONDS
 
-REPLAYED: Final = "SELECT pg_last_xact_replay_timestamp()"
 HEARTBEAT: Final = "the heartbeat"
 
 
@@ -42,9 +39,9 @@ def recovery_point(
     interval_ns = site.profile.heartbeat.interval_ns
     points = [
         _by_beats("row", looked.beats, read_beats(restored.connection), interval_ns)
-        or _by_backup("row", backups.database, restored.connection),
+        or _by_backup("row", backups.database, recovered_until(site.sandbox)),
         _by_beats("object", looked.object_beats, read_object_beats(site.sandbox.objects), interval_ns)
-        or _by_backup("object", backups.objects, None),
+        or _by_backup("object", backups.objects),
     ]
     site.journal.write(
         "shadow.point",
@@ -71,11 +68,9 @@ def _by_beats(channel: str, there: Beats | None, here: Beats | None, interval_ns
     return Point(channel=channel, instant=here.last, basis=HEARTBEAT, resolution_ns=interval_ns)
 
 
-def _by_backup(channel: str, fetched: Fetched, connection: psycopg.Connection[TupleRow] | None) -> Point:
-    if connection is not None and fetched.form == "files":
-        row = connection.execute(REPLAYED).fetchone()
-        if row is not None and row[0] is not None:
-            return Point(channel=channel, instant=row[0], basis="the last transaction that was replayed")
+def _by_backup(channel: str, fetched: Fetched, replayed: str = "") -> Point:
+    if replayed:
+        return Point(channel=channel, instant=_time(replayed), basis="the last transaction that was replayed")
     instant = _time(fetched.instant) if fetched.instant else None
     known_by = f"the backup's own position: {fetched.known_by}" if instant else "the backup does not say of when it is"
     return Point(channel=channel, instant=instant, basis=known_by)

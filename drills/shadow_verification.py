@@ -17,12 +17,13 @@ from checks.differences import Cases, summed_up
 from checks.egress import check_egress, try_ways_out, unproven
 from checks.heartbeat import judge_beats, judge_pairs, read_beats, read_object_beats
 from checks.inventories import ObjectEntry, read_inventory, sorted_keys, write_inventory
-from checks.objects import compare_inventories, inventory_of_directory, merged, take_inventory
+from checks.objects import compare_inventories, merged, take_inventory
 from checks.quiet import archiving_settings
 from checks.references import check_references
 from checks.snapshot import HeldSnapshot, reading
 from drills.shadow_site import Looked, ShadowSite
 from drills.sources.contract import Fetched
+from drills.sources.putting_back import inventory_of
 from drills.taking import Backups
 from fixtures.deployment import NotGiven
 from reports.records import Finding
@@ -64,13 +65,14 @@ def verify(
     backups: Backups,
     looked: Looked,
     restored: HeldSnapshot,
-    role_findings: list[Finding],
+    put_back: list[Finding],
     *,
     booted: datetime,
 ) -> Path:
     """Compare everything that can be compared; each part is a check of its own in the journal.
 
     Args:
+        put_back: what was wrong where the database's backup is kept, and what its restore had to do without.
         booted: when the application was let in: what was written since is its own.
 
     Returns:
@@ -78,9 +80,9 @@ def verify(
     """
     assert backups.database is not None and backups.objects is not None
     bucket = site.directory / "objects-restored.jsonl"
-    with checked(site.journal, site.id, "roles of the backup") as check:
+    with checked(site.journal, site.id, "the backup as it is kept") as check:
         check.looked_at = {"backups": 1}
-        check.findings = role_findings
+        check.findings = put_back
     _verify_database(site, backups, restored)
     _verify_objects(site, backups.objects, looked, bucket, booted=booted)
     _verify_references(site, restored, bucket)
@@ -161,14 +163,15 @@ def _verify_objects(site: ShadowSite, copied: Fetched, looked: Looked, bucket: P
     store = site.sandbox.objects
     with checked(site.journal, site.id, "objects") as check:
         found = take_inventory(store.client(connections=8), store.bucket, bucket, describe=frozenset(), workers=8)
-        held = inventory_of_directory(copied.place, site.directory / "objects-of-the-copy.jsonl", workers=4)
+        held = inventory_of(copied, site.directory / "objects-of-the-copy.jsonl")
         written = {
             str(item.object_name)
             for item in store.client().list_objects(store.bucket, recursive=True)
             if item.last_modified is not None and item.last_modified >= booted
         }
         check.looked_at = {"objects": found.count, "bytes": found.bytes}
-        check.findings = compare_inventories(held.path, found.path, explained=written.__contains__)
+        different = compare_inventories(held.path, found.path, explained=written.__contains__)
+        check.findings = [*copied.findings, *different]
         check.not_tested = [
             {"what": what, "reason": "the sandbox's object server does not keep them"}
             for what in ("objects' content types", "objects' user metadata", "objects' tags")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from checks.heartbeat import read_beats, read_object_beats
 
 from checks.database import fingerprint
+from checks.heartbeat import read_beats, read_object_beats
 from checks.inventories import read_inventory
 from checks.objects import list_objects
 from checks.snapshot import hold_snapshot, read_sequences
@@ -21,6 +21,7 @@ from drills.sources.contract import Fetched, Fetching
 from drills.sources.database.take import SOURCE as DATABASE_NOW
 from drills.sources.objects.take import SOURCE as OBJECTS_NOW
 from fixtures.shadow_settings import TAKE, Kept
+from reports.records import NANOSECONDS
 
 NOW = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 # A role that needs no more than to read is better; that it may do more is told, and changes nothing here.
@@ -70,7 +71,8 @@ def fetching(site: ShadowSite, target: Path) -> Fetching:
         processes=site.processes,
         tools=site.tools,
         jobs=site.profile.jobs,
-        seconds=site.profile.backup_limit_ns / 1_000_000_000,
+        seconds=site.profile.backup_limit_ns / NANOSECONDS,
+        identity=site.profile.age_identity or "",
     )
 
 

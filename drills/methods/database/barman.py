@@ -23,6 +23,7 @@ from psycopg.conninfo import make_conninfo
 from drills.contract import Basis, Job, Means
 from fixtures.deployment import Database
 from fixtures.processes import CHECKOUT, Finished, tail
+from fixtures.restored_files import neutralise
 from fixtures.wal_segments import PLACE, WalRange, find_gaps
 from reports.records import Finding, HarnessError, wait_until
 
@@ -59,13 +60,6 @@ create_slot = auto
 ARCHIVING: Final = """\
 archiver = on
 """
-# By which a restored server would write into its source's archive, or wait for its source's receiver.
-NEUTRAL: Final = """
-archive_mode = 'off'
-archive_command = ''
-archive_library = ''
-synchronous_standby_names = ''
-"""
 # Of what Barman says of a backup, what stays the same however much log is archived after it.
 LASTING: Final = ("backup_id", "system_id", "status", "postgresql_version")
 LASTING_OF_BASE: Final = ("backup_size_bytes", "timeline", "begin_lsn", "end_lsn", "begin_wal", "end_wal", "end_time")
@@ -81,7 +75,7 @@ class Barman:
 
     def unavailable(self, means: Means) -> str:
         """Why it cannot run here; empty text where it can."""
-        program = _program()
+        program = find_barman()
         if program is None:
             own = OWN_PROGRAM.parent.relative_to(CHECKOUT)
             return f"no program barman in {own} below the checkout or on PATH: docs/pgbackrest-and-barman.md says how"
@@ -200,8 +194,7 @@ class Barman:
         # Only what is filed is restored, and the segment after it.
         _run(job, "archive-wal")
         _run(job, "recover", identity, str(data), "--no-get-wal", "--partial-wal", *_recovery(job))
-        with (data / "postgresql.auto.conf").open("a") as file:
-            file.write(NEUTRAL)
+        neutralise(data)
 
     def check_archive(self, backup: Path, archive: Path, job: Job) -> list[Finding]:
         """The backup held against its manifest, and the log, filed or only received, looked through for gaps.
@@ -227,7 +220,8 @@ class Barman:
         return findings
 
 
-def _program() -> str | None:
+def find_barman() -> str | None:
+    """Barman's program, its own place before PATH."""
     return str(OWN_PROGRAM) if OWN_PROGRAM.is_file() else shutil.which("barman")
 
 
@@ -273,7 +267,7 @@ def _start_receiver(source: Database, job: Job) -> None:
 
 def _command(configuration: Path, verb: str, *options: str) -> list[str]:
     formatted = ["--format=json"] if verb == "show-backup" else []
-    return [_program() or "barman", f"--config={configuration}", *formatted, verb, SERVER, *options]
+    return [find_barman() or "barman", f"--config={configuration}", *formatted, verb, SERVER, *options]
 
 
 def _run(

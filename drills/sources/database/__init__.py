@@ -1,0 +1,1 @@
+"""Where a database's backup comes from; ``take`` makes it now."""

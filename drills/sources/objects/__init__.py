@@ -1,0 +1,1 @@
+"""Where a bucket's backup comes from; ``take`` copies it now."""
