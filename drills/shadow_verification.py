@@ -178,12 +178,13 @@ def _verify_objects(site: ShadowSite, copied: Fetched, looked: Looked, bucket: P
         ]
     with checked(site.journal, site.id, "objects of the deployment", optional=True) as check:
         before = None if copied.taken else _time(copied.instant) - MARGIN if copied.instant else _NEVER
-        check.findings, check.looked_at = _lost(site, looked, bucket, before=before)
-        if not check.looked_at["objects"]:
+        findings, counts = _lost(site, looked, bucket, before=before)
+        if not counts["objects"]:
             raise NotGiven(
                 "objects that the deployment holds and the backup lacks",
                 remedy="none of the deployment's objects is known to be older than the backup",
             )
+        check.findings, check.looked_at = findings, counts
 
 
 def _lost(

@@ -299,11 +299,15 @@ def endings(events: Sequence[Event], closed: Event | None) -> Iterator[tuple[Ver
         yield Verdict.FAILED if closed["outcome"] == "failed" else Verdict.ERROR, ending(closed, events)
 
 
-def unproven(checks: Sequence[Event], controls: Event) -> Iterator[tuple[Verdict, str]]:
-    """Why a drill does not pass where checks or controls did not do their work."""
-    if not checks:
+def unproven(checks: Sequence[Event], controls: Event, *, due: bool = True) -> Iterator[tuple[Verdict, str]]:
+    """Why a drill does not pass where checks or controls did not do their work.
+
+    Args:
+        due: some of each had to run; not so where the drill ended before by a failure of what was drilled.
+    """
+    if due and not checks:
         yield Verdict.ERROR, "no check ran"
-    if not controls["planted"]:
+    if due and not controls["planted"]:
         yield Verdict.ERROR, "no negative control ran"
     for row in checks:
         if row["error"]:

@@ -28,7 +28,9 @@ def assess_shadow(
     opened, closed = next(each for each in events if each["kind"] == "drill.opened"), last_of(events, "drill.closed")
     began, point = last_of(events, "shadow.began"), last_of(events, "shadow.point")
     recovered = measures.recovery_time(events, began["at_ns"] if began else None, Outage())
-    due = began and closed and measures.recovery_was_due(events)
+    # A backup that could not be restored, or a copy that did not do its business, is proven to be bad.
+    failed = closed is not None and _failed(closed)
+    due = failed or (began and closed and measures.recovery_was_due(events))
     channels = [{key: each[key] for key in _POINT} for each in point["channels"]] if point else []
     worst = _worst(channels)
     achieved_ns = worst["loss_ns"] if worst else None
@@ -36,7 +38,7 @@ def assess_shadow(
     rto, too_long = measures.judge("rto", opened["objectives"]["rto"], recovered["achieved_ns"], lower_bound=False,
                                    unmeasured=Verdict.FAILED if due else Verdict.ERROR)  # fmt: skip
     rpo, too_much = measures.judge("rpo", opened["objectives"]["rpo"], achieved_ns, lower_bound=False,
-                                   unmeasured=Verdict.ERROR)  # fmt: skip
+                                   unmeasured=Verdict.FAILED if failed else Verdict.ERROR)  # fmt: skip
     checks, (controls, uncaught) = measures.checks(events), measures.controls(events)
     findings = measures.check_findings(events) + [each.as_record() for each in [*too_long, *too_much, *uncaught]]
     reasons = [*_reasons(events, closed, began, checks, controls), *measures.unmeasured(rto, rpo)]
@@ -91,4 +93,9 @@ def _reasons(
     yield from measures.endings(events, closed)
     if began is None:
         yield Verdict.ERROR, "no backup was restored"
-    yield from measures.unproven(checks, controls)
+    # What was to follow a failure did not run, and proves nothing either way.
+    yield from measures.unproven(checks, controls, due=closed is None or not _failed(closed))
+
+
+def _failed(closed: Event) -> bool:
+    return bool(closed["outcome"] == "failed")
