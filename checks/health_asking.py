@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 from checks import health
 from checks.checked import Check
 from checks.conformance.subject import Subject
 from checks.health_secrets import Planted, judge_secrets, planted
+from fixtures.application import Lists
 from fixtures.health import ENDPOINTS, Answer, Asker, make_asker
 from fixtures.proxy import Mode
 from reports.records import NANOSECONDS, Finding, monotonic_ns
@@ -20,14 +21,6 @@ NAME: Final = "health-conformance.txt"
 # While a state is watched; a round of questions has time to be answered before the next.
 WATCH_APART: Final = 0.1
 CONTENT: Final = b"Ask Ada at ada@health.example or +41 44 555 01 02.\n"
-
-
-@runtime_checkable
-class Removing(Protocol):
-    """An application whose interface can remove what it has stored."""
-
-    def delete(self, document_id: str) -> None:
-        """Remove a document."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,7 +144,7 @@ class Asking:
             self.check.findings.append(Finding(code="HEALTH-READY-USELESS", seen=seen, where="business transaction"))
         finally:
             with contextlib.suppress(Exception):  # Of what was never stored there is nothing to remove.
-                if isinstance(application, Removing):
+                if isinstance(application, Lists):
                     for document in application.documents(NAME):
                         application.delete(document.id)
             application.close()

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -15,10 +16,15 @@ from fixtures.backup_set import BackupPlaces
 from fixtures.deployment import Deployment, Observed
 from fixtures.ground import Ground, RunRecord
 from fixtures.objectives import BackupObjectives, Kept, Objective, backup_objectives
-from fixtures.plugin import OBJECTIVES, PROFILE, make_deployment
+from fixtures.plugin import OBJECTIVES, PROFILE, make_attached, make_deployment
 from fixtures.profile import Profile
-from fixtures.providers.attached.deployment import AttachedDeployment
 from reports.records import RUN_NAME, UsageProblem
+
+# Why the deployments of these providers are not checked.
+IN_CONTAINERS: Final = {
+    "containers": "checks break what lies between services by listeners of 127.0.0.1, which containers do not reach",
+    "compose": "nobody brings the compose file up for checks: bring it up yourself, and attach it",
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -37,6 +43,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if record is not None and 0 < chosen < len(every_check()):
         what = f"{len(every_check()) - chosen} of {len(every_check())} conformance checks"
         record.journal.write("not_tested", what=what, reason="not selected on the command line")
+    standing = [item for item in items if "subject" in getattr(item, "fixturenames", ())]
+    provider = config.stash[PROFILE].provider
+    if standing and (reason := IN_CONTAINERS.get(provider, "")):
+        standing[0].add_marker(pytest.mark.skip(reason=f"not tested: {reason}"))
+        items[:] = [item for item in items if item not in standing[1:]]
+        config.hook.pytest_deselected(items=standing[1:])
+        if record is not None:
+            record.journal.write("not_tested", what=f"conformance with the provider {provider}", reason=reason)
+        return
     planted = [item for item in items if "fault" in getattr(item, "fixturenames", ())]
     if config.stash[PROFILE].attached is None or not planted:
         return
@@ -60,13 +75,7 @@ def subject(
     directory.mkdir()
     profile = pytestconfig.stash[PROFILE]
     if profile.attached is not None:
-        observed = AttachedDeployment(
-            profile=profile,
-            directory=directory,
-            tools=ground.tools,
-            processes=ground.workspace.processes,
-            redactor=run.redactor,
-        )
+        observed = make_attached(pytestconfig, run.redactor, directory)
         try:
             _opened(run, observed)
         except UsageProblem as problem:

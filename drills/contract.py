@@ -67,12 +67,16 @@ class Job:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Means:
-    """What this machine and this profile offer a method."""
+    """What this machine and this profile offer a method.
+
+    ``server_apart``: the database server finds this machine's files, but none of its programs.
+    """
 
     tools: PostgresTools
     processes: Processes
     commands: Mapping[str, Sequence[str]]
     versioned_bucket: bool
+    server_apart: bool = False
 
 
 @runtime_checkable
@@ -229,3 +233,17 @@ class RotatesCredential(Protocol):
 
     def rotate(self, deployment: Deployment) -> Sequence[Credential]:
         """Rotate, and hand back what is revoked from here on."""
+
+
+@runtime_checkable
+class NeedsFiles(Protocol):
+    """A disaster that strikes the files of the database server, which only the suite's own deployments let it."""
+
+    needs_files: bool
+
+
+@runtime_checkable
+class NeedsTenants(Protocol):
+    """A disaster that strikes one tenant, told from the others by the keys of his objects."""
+
+    needs_tenants: bool

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +18,13 @@ from drills.backing_up import hold_instant, make_set, read_instant
 from drills.contract import Archives, RotatesCredential, SpoilsBackup, Target
 from drills.controls.bench import Bench
 from drills.controls.prove import prove
+from drills.guarding import Guard
 from drills.made import Instant, Made
+from drills.opening import open_drill
 from drills.probe import Prober
 from drills.site import Site
+from drills.stores import open_business
+from drills.suits import told_by_health
 from fixtures.backup_set import check_manifest, count_files
 from fixtures.network import answers
 from fixtures.objectives import Objective
@@ -39,6 +42,7 @@ class Drill:
         scale: how much reference data there is, for the evidence.
         every_control: whether to prove those too that depend on neither method nor disaster: once in a run is enough.
         progress: told what is being done, how much of it is done, and of how much.
+        told: given lines for whoever watches, where somebody else's deployment is destroyed.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Drill:
         scale: Mapping[str, Any],
         every_control: bool = True,
         progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+        told: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.site, self.progress, self.every_control = site, progress, every_control
         self.deployment, self.profile, self.record = site.deployment, site.profile, site.record
@@ -69,40 +74,8 @@ class Drill:
         self._said: list[Finished] = []
         self._struck_ns = 0
         self._key = secrets.token_bytes(32)
-        self._open(scale, objectives)
-
-    def _open(self, scale: Mapping[str, Any], objectives: Mapping[str, Objective]) -> None:
-        scenario = self.site.scenario
-        self.journal.write(
-            "drill.opened",
-            drill=self.id,
-            architecture=scenario.architecture,
-            provider=self.deployment.provider,
-            stand_in=self.deployment.stand_in,
-            disaster=scenario.disaster.name,
-            methods={
-                "database": scenario.database.name,
-                "objects": scenario.objects.name,
-                "configuration": scenario.configuration.name,
-            },
-            plan=self.site.plan.as_record(),
-            tools=self.deployment.versions(),
-            scale=dict(scale),
-            objectives={name: dataclasses.asdict(objective) for name, objective in objectives.items()},
-            ledger={
-                "channels": list(ledger.CHANNELS),
-                "interval_ns": self.profile.load_interval_ns,
-                "intervals_ns": ledger.intervals(self.profile.load_interval_ns),
-            },
-            probe={"interval_ns": self.profile.probe_interval_ns},
-            places={
-                "backup set": str(self.site.directory / "backups"),
-                "configuration backup": str(self.site.directory / "backups-apart"),
-                "archive": str(self.site.archive),
-                "data directory": str(self.deployment.database.data_directory),
-                "scratch": str(self.deployment.processes.logs),
-            },
-        )
+        self._guard = Guard(site, told)
+        open_drill(site, scale=scale, objectives=objectives)
         self.deployment.processes.record = functools.partial(watching.journal_command, self.site, self._said)
 
     # The chain.
@@ -183,6 +156,8 @@ class Drill:
             check.require()
         with self._step("read the audit trail"):
             self._trail = conforming.open_trail(self.site, self._held)
+        with self._step("read out"):
+            self._guard.before_strike(self._made)
         with self._phase("strike"):
             self._door = self.deployment.client_access().url
             self._struck_ns = self.record.clock.now()
@@ -207,7 +182,7 @@ class Drill:
         """Shut clients out, provision what is gone, and bring back configuration, database and objects."""
         site = self.site
         with self._phase("detect"):
-            if site.scenario.disaster.health:
+            if told_by_health(self.profile, site.scenario.disaster):
                 watching.await_health(site, lambda status: status != 200, of=any)
             else:
                 pause(self.profile.load_notice_ns / NANOSECONDS, why="no health endpoint tells: an operator notices")
@@ -229,10 +204,12 @@ class Drill:
             if site.plan.objects != "keep":
                 self._spared = restoring.list_spared(site)
                 restoring.restore_objects(site, self._chosen, target)
+        self._guard.restored()
 
     def _shut_out(self) -> None:
         """From here on no client writes, and nothing of what is to be rebuilt is left."""
         site = self.site
+        self._guard.hold_writer()
         self.deployment.shut_out_clients()
         if site.plan.database:
             if site.archives and site.scenario.disaster.database == "wrong":
@@ -244,7 +221,7 @@ class Drill:
             self.deployment.discard_objects()
         self.journal.write("shut", drill=self.id, at_ns=self.record.clock.now())
         self._prober = Prober(
-            self.deployment.application(timeout=self.profile.transaction_limit_ns / NANOSECONDS),
+            open_business(self.deployment, site.tag, timeout=self.profile.transaction_limit_ns / NANOSECONDS),
             journal=self.journal,
             drill=self.id,
             prefix=f"probe/{site.tag}/",
@@ -269,6 +246,7 @@ class Drill:
             self._restored = self._held.enter_context(hold_snapshot(self.deployment.database.connect))
             self.deployment.admit_clients()
             self.deployment.start_services()
+            self._guard.let_writer_go()
         with self._phase("ready"):
             watching.await_health(self.site, lambda status: status == 200)
         with self._phase("first transaction"):
@@ -344,16 +322,21 @@ class Drill:
             Failure: an objective missed, a finding, or a control not caught.
             HarnessError: something could not be verified.
         """
+        with self._step("leave"):
+            self._guard.leave()
         self.outcome, self.problem = "done", ""
         self.end()
         assessment = self.record.assess(self.id)
         findings = [row for row in assessment["findings"] if row["severity"] == "failure"]
         told = "; ".join(f"{row['code']} {row['seen']}" for row in findings) or f"verdict {assessment['verdict']}"
+        if assessment["verdict"] != Verdict.PASSED:
+            self._guard.close(well=False)
         if assessment["verdict"] == Verdict.FAILED:
             raise Failure(told)
         if assessment["verdict"] != Verdict.PASSED:
             raise HarnessError(f"drill {self.id}", seen=told, remedy="see the checks with the verdict error")
         self.passed = True
+        self._guard.close(well=True)
 
     def end(self) -> None:
         """End writer, prober and snapshot, and close the drill in the journal. Does nothing the second time."""
@@ -361,14 +344,19 @@ class Drill:
             return
         self._closed = True
         with contextlib.ExitStack() as steps:
+            if self.outcome != "done":
+                steps.callback(self._guard.close, well=False)
             steps.callback(
                 self.journal.write, "drill.closed", drill=self.id, outcome=self.outcome, error=self.problem[:2000]
             )
+            steps.callback(self._guard.leave)
+            steps.callback(self._guard.bring_back)
             steps.callback(self._end_receivers)
             steps.callback(self._held.close)
             steps.callback(self._load.stop)
             if self._prober is not None:
                 steps.callback(self._prober.stop)
+            steps.callback(self._guard.let_writer_go)
 
     _closed = False
 

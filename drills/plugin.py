@@ -24,8 +24,9 @@ from drills.set_beside import make_set_beside
 from drills.shadow import Shadow
 from drills.shadow_opening import open_shadow
 from drills.site import open_site
+from drills.suits import unsuited_parts
 from fixtures.backup_set import BackupPlaces
-from fixtures.deployment import Deployment
+from fixtures.deployment import Deployment, OwnDeployment
 from fixtures.ground import Ground
 from fixtures.plugin import (
     GROUND,
@@ -36,14 +37,16 @@ from fixtures.plugin import (
     bytes_needed,
     make_attached,
     make_deployment,
+    make_destroyable,
 )
 from fixtures.processes import tail
 from fixtures.providers.absent import absent_provider
+from fixtures.providers.attached.destroyable import DestroyableDeployment
 from fixtures.providers.object_server import KEEPS
-from fixtures.providers.reference import ReferenceDeployment
 from fixtures.workspace import Workspace
-from reports.records import RUN_NAME, UsageProblem
+from reports.records import RUN_NAME, HarnessError, UsageProblem
 
+THEIRS: Final = pytest.StashKey[DestroyableDeployment]()
 KEYS: Final = pytest.StashKey[KeyPair]()
 BEGUN: Final = pytest.StashKey[Iterator[int]]()
 SEVERAL: Final = pytest.StashKey[bool]()
@@ -98,17 +101,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     drills = _of_level(config, items, record)
     if not drills:
         return
+    if record is not None and not config.stash[PROFILE].own:
+        _require_destroyable(config, record)
     if record is not None:  # else a session that only lists or plans
+        config.stash[BEGUN] = itertools.count()
         try:
             config.stash[KEYS] = key_pair(config.stash[PROFILE])
+            reason = absent_provider(config.stash[PROFILE], config.stash[GROUND])
         except UsageProblem as problem:
             raise pytest.UsageError(str(problem)) from None
-        config.stash[BEGUN] = itertools.count()
-        if reason := absent_provider(config.stash[PROFILE], config.stash[GROUND]):
+        if reason:
             _stand_in_for(drills[0], f"provider {config.stash[PROFILE].provider}", reason, record)
             _drop(config, items, drills[1:])
             return
     absent = _unavailable(config, drills) if record is not None else {}
+    absent |= unsuited_parts(config.stash[PROFILE], map(_scenario, drills))
     able = [item for item in drills if not set(_scenario(item).parts.items()) & absent.keys()]
     chosen = {each.id for each in choose([_scenario(item) for item in able], config.getoption("matrix"))}
     kept = [item for item in able if _scenario(item).id in chosen]
@@ -116,8 +123,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         # One drill stands for the method, so that the run shows it, and why it was not tested.
         item = next(item for item in drills if part in _scenario(item).parts.items())
         kept.append(item)
-        assert record is not None
-        _stand_in_for(item, f"{part[0]} method {part[1]}", reason, record)
+        if record is not None:
+            what = f"{part[0]} {part[1]}" if part[0] == "disaster" else f"{part[0]} method {part[1]}"
+            _stand_in_for(item, what, reason, record)
     scenarios_kept = [each for each in map(_scenario, able) if each.id in chosen]
     config.stash[SEVERAL] = len(scenarios_kept) > 1
     # One proof of the controls that depend on neither method nor disaster is enough: with a method that can restore
@@ -167,6 +175,16 @@ def _of_level(config: pytest.Config, items: list[pytest.Item], record: Record | 
     return drills if level == "destroy" else []
 
 
+def _require_destroyable(config: pytest.Config, record: Record) -> None:
+    """See, before anything is touched, that what somebody else runs may be destroyed, and can be brought back."""
+    try:
+        theirs = make_destroyable(config, record.redactor, record.run_id)
+        theirs.require_room(config.stash[GROUND].workspace.directory)
+    except UsageProblem as problem:
+        raise pytest.UsageError(str(problem)) from None
+    config.stash[THEIRS] = theirs
+
+
 def _restores_both(scenario: Scenario) -> bool:
     """Whether database and objects are restored, each into an empty place."""
     todo = plan(scenario.database, scenario.objects, scenario.disaster)
@@ -202,9 +220,15 @@ def _unavailable(config: pytest.Config, drills: Sequence[pytest.Item]) -> dict[t
 
 
 @pytest.fixture(scope="session")
-def deployment(run: Record, ground: Ground, pytestconfig: pytest.Config) -> ReferenceDeployment:  # noqa: ARG001 - stands on it
-    """The deployment that every drill of the session spins up, destroys and restores."""
-    return make_deployment(pytestconfig, run.redactor, "deployment", keeps_template=pytestconfig.stash[SEVERAL])
+def deployment(run: Record, ground: Ground, pytestconfig: pytest.Config) -> Iterator[OwnDeployment]:  # noqa: ARG001 - stands on it
+    """The deployment that every drill of the session destroys and restores: the suite's own, or one that is armed."""
+    theirs = pytestconfig.stash.get(THEIRS, None)
+    if theirs is None:
+        yield make_deployment(pytestconfig, run.redactor, "deployment", keeps_template=pytestconfig.stash[SEVERAL])
+        return
+    yield theirs
+    if problems := theirs.disarm():
+        raise HarnessError(f"disarming {theirs.name}", seen="; ".join(problems), remedy="python -m fixtures disarm")
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +249,7 @@ def backup_maker(run: Record, pytestconfig: pytest.Config) -> Callable[[Deployme
 
 @pytest.fixture
 def drill(
-    scenario: Scenario, run: Record, ground: Ground, deployment: ReferenceDeployment, pytestconfig: pytest.Config
+    scenario: Scenario, run: Record, ground: Ground, deployment: OwnDeployment, pytestconfig: pytest.Config
 ) -> Iterator[Drill]:
     """The drill of a scenario, ended whatever happens, with nothing of it left."""
     directory, begun = ground.workspace.directory / scenario.id, pytestconfig.stash[BEGUN]
@@ -245,6 +269,7 @@ def drill(
         scale=dataclasses.asdict(pytestconfig.stash[SIZES]),
         every_control=pytestconfig.stash[PROVER] == scenario.id,
         progress=_progress(pytestconfig),
+        told=_told(pytestconfig),
     )
     try:
         yield drill
@@ -295,6 +320,19 @@ def keep_logs(workspace: Workspace, record: Record, drill: str) -> None:
     for log in sorted(workspace.processes.logs.iterdir()):
         if text := tail(log, record.redactor):
             (kept / log.name).write_text(text + "\n", "utf-8")
+
+
+def _told(config: pytest.Config) -> Callable[[str], None]:
+    """Writes a line on the terminal, also with -q: what is about to be destroyed is never kept back."""
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    capture: Any = config.pluginmanager.get_plugin("capturemanager")
+
+    def tell(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(line)
+
+    return tell
 
 
 def _progress(config: pytest.Config) -> Callable[[str, int, int], None]:

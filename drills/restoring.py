@@ -206,6 +206,35 @@ def restore_objects(site: Site, made: Made, target: Target | None) -> None:
         site.scenario.objects.restore(made.backup.place("objects"), site.deployment.objects, site.restore_job(until))
 
 
+def bring_back(site: Site, made: Sequence[Made]) -> None:
+    """Bring both stores to the instant of one set, outside of what is measured: the oldest, which no disaster spoils.
+
+    Raises:
+        HarnessError: a tool failed, or a service did not come up.
+    """
+    deployment, scenario, plan, chosen = site.deployment, site.scenario, site.plan, made[0]
+    # Where objects came back from the copy, rows that are younger would refer to what is lost.
+    database = bool(plan.database) or plan.objects != "keep"
+    with site.journal.phase("bring back", drill=site.id):
+        deployment.shut_out_clients()
+        if database:
+            deployment.discard_database()
+        if plan.objects == "rebuild":
+            deployment.discard_objects()
+        deployment.provision(
+            database=database and scenario.database.into == "server", objects=plan.objects == "rebuild"
+        )
+        job = site.restore_job()
+        if plan.configuration:
+            values = scenario.configuration.restore(chosen.backup.place("configuration"), job)
+            deployment.write_configuration(values)
+        if database:
+            scenario.database.restore(chosen.backup.place("database"), deployment.database, job)
+        scenario.objects.restore(chosen.backup.place("objects"), deployment.objects, job)
+        deployment.admit_clients()
+        deployment.start_services()
+
+
 @contextlib.contextmanager
 def restoring(site: Site, component: str) -> Iterator[None]:
     """A restore that its tool gives up is a finding about the backup, not a fault of the suite."""

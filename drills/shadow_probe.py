@@ -8,6 +8,7 @@ from typing import Final
 
 import httpx
 
+from drills.load import TRANSACTION
 from drills.probe import Transacts
 from drills.shadow_site import ShadowSite
 from fixtures.application import ApplicationError
@@ -18,7 +19,6 @@ from fixtures.refapp.client import Application as ReferenceClient
 from fixtures.transaction import SteppedApplication, read_transaction
 from reports.records import NANOSECONDS
 
-TRANSACTION: Final = "the first business transaction, written and read back"
 READY: Final = "every booted service ready, a row and an object read: the profile describes no [transaction]"
 READABLE: Final = "a row and an object read: the profile boots no service in [shadow.services]"
 

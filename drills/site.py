@@ -15,6 +15,7 @@ from drills.record import Record
 from drills.scenario import Scenario
 from fixtures.backup_set import BackupSet
 from fixtures.deployment import Deployment
+from fixtures.kept import kept_directory
 from fixtures.profile import Profile
 from reports.records import NANOSECONDS, Journal
 
@@ -24,7 +25,8 @@ class Site:
     """What the steps of one drill work on.
 
     ``number`` counts the drills of a run; ``tag`` stands in the names of all that this drill writes; ``directory`` is
-    for backups and scratch files, inside the run's work directory; ``keys`` are what backups are encrypted to.
+    for scratch files, inside the run's work directory; ``sets`` for the backups, which may have to outlive the run;
+    ``keys`` are what backups are encrypted to.
     """
 
     scenario: Scenario
@@ -33,6 +35,7 @@ class Site:
     record: Record
     keys: KeyPair
     directory: Path
+    sets: Path
     load: Load
     number: int
     tag: str
@@ -72,7 +75,7 @@ class Site:
     def backup_set(self, number: int) -> BackupSet:
         """The place of the drill's first, second … backup set."""
         name = f"{self.tag}-{number}"
-        return BackupSet(directory=self.directory / "backups" / name, apart=self.directory / "backups-apart" / name)
+        return BackupSet(directory=self.sets / "backups" / name, apart=self.sets / "backups-apart" / name)
 
     def target(self, name: str, *, time: str, lsn: str) -> Target:
         """An instant to restore to, named in the way that is this drill's turn, so that a run tries all three."""
@@ -129,6 +132,7 @@ def open_site(
         record=record,
         keys=keys,
         directory=directory,
+        sets=directory if profile.own else kept_directory(directory.parent.parent, record.run_id, scenario.id),
         load=load,
         number=number,
         tag=tag,

@@ -16,7 +16,7 @@ from checks.audit_stream import CODES, AuditStream
 from checks.checked import Check
 from checks.conformance.registry import conformance, fault, switch
 from checks.conformance.subject import Subject
-from checks.health_asking import Removing
+from fixtures.application import Lists
 from fixtures.log_file import TICK_SECONDS
 from fixtures.log_settings import ServiceLog
 from fixtures.log_source import LogSource, open_source
@@ -148,6 +148,7 @@ def tell(stream: AuditStream, check: Check) -> None:
 def download(subject: Subject) -> int:
     """Have a few audit events written by downloading a document; how many at least."""
     with contextlib.closing(subject.own.application(timeout=5)) as application:
+        assert isinstance(application, Lists), "the reference application's"
         for document in itertools.islice(application.documents(""), 1):
             for _ in range(DOWNLOADS):
                 application.download(document.id)
@@ -160,7 +161,7 @@ def transact(subject: Subject) -> None:
     limit = subject.profile.transaction_limit_ns
     with contextlib.closing(subject.own.application(timeout=limit / NANOSECONDS)) as application:
         application.transact(NAME, b"Write to clock@example.com.", deadline_ns=monotonic_ns() + limit)
-        if isinstance(application, Removing):
+        if isinstance(application, Lists):
             for document in application.documents(NAME):
                 application.delete(document.id)
 

@@ -18,6 +18,7 @@ class DataDirectoryWiped:
     objects: Literal["", "gone", "emptied", "some", "overwritten"] = ""
     configuration = False
     health = True
+    needs_files = True
 
     def strike(self, deployment: Deployment) -> None:
         """SIGKILL the server and remove its files."""

@@ -64,6 +64,7 @@ class PageDamaged:
     objects: Literal["", "gone", "emptied", "some", "overwritten"] = ""
     configuration = False
     health = False
+    needs_files = True
 
     def __init__(self) -> None:
         self._page: Page | None = None

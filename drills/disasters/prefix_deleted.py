@@ -21,6 +21,7 @@ class PrefixDeleted:
     objects: Literal["", "gone", "emptied", "some", "overwritten"] = "some"
     configuration = False
     health = False
+    needs_tenants = True
 
     def __init__(self) -> None:
         self._tenant = ""

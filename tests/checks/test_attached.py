@@ -178,7 +178,7 @@ def test_a_service_that_is_away_fails(observe):
 def test_it_is_not_drilled(observe):
     code, output, evidence = observe("drills")
     assert (code, evidence) == (4, None)
-    assert "an attached deployment is only observed so far" in output
+    assert "belongs to level observe" in output and "--level shadow" in output
 
 
 @pytest.mark.parametrize(

@@ -332,3 +332,26 @@ def test_the_backups_that_are_kept_are_restored_and_what_is_wrong_with_them_is_n
     if verdict == "passed":
         assert [backup["taken"] for backup in drill["shadow"]["backups"]] == [False, False]
         assert drill["recovery_point"]["achieved_ns"] > 0
+
+
+@pytest.mark.slow
+def test_it_is_destroyed_and_restored_once_armed_and_goes_on_as_before(tracking, suite):
+    suite.environment |= tracking.environment
+    document, _ = tracking.write()
+    profile = RECIPE / "profile.toml"
+    words = (f"--profile={profile}", "--destroy=tracking", "-k", "pg_dump-rclone-total_loss")
+    exit_code, output = suite.run(*words)
+    assert exit_code == 4 and "marker" in output, output
+    armed = [sys.executable, "-m", "fixtures", "arm", "--profile", profile, "--name", "tracking"]
+    subprocess.run(armed, cwd=ROOT, env=suite.environment, check=True, capture_output=True)
+    exit_code, output = suite.run(*words)
+    assert exit_code == 0, output
+    (drill,) = suite.evidence()["drills"]
+    assert (drill["verdict"], drill["provider"], drill["stand_in"]) == ("passed", "attached", False)
+    assert drill["controls"]["caught"] == drill["controls"]["planted"] >= 50
+    assert drill["recovery_time"]["basis"].startswith("the first business transaction")
+    assert tracking.read(document) == CONTENT.encode()
+    with psycopg.connect(tracking.environment["OPERATOR_DSN"]) as connection:
+        left = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'enprivacy_drill%'"
+        assert connection.execute(left).fetchall() == []
+    assert list(tracking.objects().list_objects(tracking.profile.bucket, prefix="enprivacy-drill/")) == []

@@ -4,9 +4,10 @@ import types
 
 import pytest
 
+from checks.checked import checked
 from drills.controls.bench import Control, Seen
-from drills.controls.prove import _run
-from drills.verification import checked
+from drills.controls.prove import NOTHING_THERE, _run
+from fixtures.deployment import NotGiven
 from reports.records import Clock, Failure, Finding, HarnessError, Journal, Redactor, read_lines
 
 LOST = Finding(code="ROWS-LOST", seen="1 of 2 rows")
@@ -51,13 +52,14 @@ def test_what_rests_on_a_check_does_not_begin_where_it_found_something(journal):
         (True, True, lambda: Seen(victim="t"), False, ""),
         (True, True, Seen, False, "found nothing to break"),
         (True, True, lambda: raising(ValueError("statement")), False, "ValueError: statement"),
+        (True, False, lambda: raising(NotGiven("jobs", remedy="queries.jobs")), False, "found nothing to break"),
     ],
-    ids=["caught", "another code", "nothing seen", "no victim", "broken"],
+    ids=["caught", "another code", "nothing seen", "no victim", "broken", "not told of the reference application"],
 )
 def test_a_control_is_caught_only_by_a_code_that_it_expects(journal, stand_in, always, look, caught, error):
     bench = types.SimpleNamespace(journal=journal, drill="drill", deployment=types.SimpleNamespace(stand_in=stand_in))
     control = Control(name="row lost", breaks="a row", expects=("ROWS-LOST",), always=always, look=look)
-    assert _run(bench, control)
+    assert _run(bench, control) == ""
     event = last(journal)
     assert event["caught"] is caught
     assert error in event["error"]
@@ -66,7 +68,15 @@ def test_a_control_is_caught_only_by_a_code_that_it_expects(journal, stand_in, a
 @pytest.mark.parametrize(("stand_in", "always"), [(False, True), (True, False)])
 def test_a_control_that_cannot_apply_is_left_to_be_reported_as_not_tested(journal, stand_in, always):
     bench = types.SimpleNamespace(journal=journal, drill="drill", deployment=types.SimpleNamespace(stand_in=stand_in))
-    assert not _run(bench, Control(name="n", breaks="b", expects=("ROWS-LOST",), always=always, look=Seen))
+    control = Control(name="n", breaks="b", expects=("ROWS-LOST",), always=always, look=Seen)
+    assert _run(bench, control) == NOTHING_THERE
+
+
+def test_a_control_that_lacks_what_nobody_told_says_which_key_would_tell(journal):
+    bench = types.SimpleNamespace(journal=journal, drill="drill", deployment=types.SimpleNamespace(stand_in=False))
+    absent = NotGiven("jobs that run again", remedy="name it in the profile, as queries.jobs")
+    control = Control(name="n", breaks="b", expects=("JOB-RAN-AGAIN",), look=lambda: raising(absent))
+    assert _run(bench, control) == "jobs that run again: not given. name it in the profile, as queries.jobs"
 
 
 def test_a_healthy_twin_is_accused_by_any_failure(journal):

@@ -238,6 +238,23 @@ def test_a_channel_that_was_to_be_written_to_and_was_not_leaves_the_recovery_poi
     assert altered_journal(made(deletions=20), builder, forget)["objectives"][1]["achieved_ns"] is None
 
 
+def test_without_the_api_recovery_has_another_basis_and_no_client_to_disagree_with(made, builder):
+    def unspoken(event):
+        if event["kind"] == "ledger.opened":
+            event |= {"channels": ["row", "object"], "recovery_basis": "row and object"}
+
+    def nobody(line):
+        return line["channel"] != "api"
+
+    strike = 12_000 * MS
+    ledger = builder.whole_ledger(strike=strike, lost=2, back=strike + 4_230 * MS)
+    ledger.events, ledger.observed = ([*filter(nobody, lines)] for lines in (ledger.events, ledger.observed))
+    drill = altered_journal(made(ledger=ledger), builder, unspoken)
+    assert (drill["verdict"], codes(drill), drill["recovery_time"]["basis"]) == ("passed", [], "row and object")
+    assert drill["recovery_time"]["felt"]["outage_ns"] is None
+    assert [row["channel"] for row in drill["recovery_point"]["channels"]] == ["row", "object"]
+
+
 def test_a_target_finer_than_the_slowest_channel_is_not_met_by_an_achieved_zero(assessed):
     drill = assessed(deletions=20, lost=0, rpo=100 * MS)["drills"][0]
     assert drill["objectives"][1]["verdict"] == "error"

@@ -63,7 +63,7 @@ class PgDump:
         plain = job.processes.logs / "roles.sql"
         os.close(os.open(plain, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))
         try:
-            plain.write_bytes(_without_bootstrap_role(_decrypt(backup / ROLES, job), target.user))
+            plain.write_bytes(_without_those_there(_decrypt(backup / ROLES, job), target))
             job.processes.run(
                 [
                     tools.path("psql"),
@@ -110,9 +110,18 @@ def _compression(tools: PostgresTools, job: Job) -> str:
     return "zstd:1" if tools.major >= 16 and "--with-zstd" in shown else "1"
 
 
-def _without_bootstrap_role(script: bytes, user: str) -> bytes:
-    """The server to restore into has its superuser already; creating it again would end the script."""
-    return script.replace(f"\nCREATE ROLE {user};\n".encode(), b"\n", 1)
+def _without_those_there(script: bytes, target: Database) -> bytes:
+    """The script without creating what the server has: its superuser; of one that lived on, other roles, tablespaces.
+
+    Creating one again would end the script. All else of it is as good for what is there: it sets what the backup held.
+    """
+    with target.connect("postgres") as connection:
+        roles = connection.execute("SELECT quote_ident(rolname) FROM pg_roles").fetchall()
+        spaces = connection.execute("SELECT quote_ident(spcname) FROM pg_tablespace").fetchall()
+    there = {f"CREATE ROLE {name};".encode() for (name,) in roles}
+    places = tuple(f"CREATE TABLESPACE {name} ".encode() for (name,) in spaces)
+    lines = script.split(b"\n")
+    return b"\n".join(line for line in lines if line not in there and not line.startswith(places))
 
 
 def _decrypt(path: Path, job: Job) -> bytes:
