@@ -1,8 +1,8 @@
 """A shadow restore at two sizes: what the suite's own process needs of memory, and how long each phase takes.
 
-    python -m benchmarks.shadow --scale documents=25000,database=5GiB
+    python -m benchmarks.shadow --scale documents=33400,database=5GiB
 
-A document is two objects. Memory is the most that pytest's process ever had resident; servers and tools beside it have
+A document is one object or two. Memory is the most that pytest's process ever had resident; servers and tools beside it have
 their own. The ratio of the two sizes' memory says whether it is flat.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 SMALL: Final = "small"
-LARGE: Final = "documents=25000,database=5GiB"
+LARGE: Final = "documents=33400,database=5GiB"
 ROOT: Final = Path(__file__).parents[1]
 EVERY_SECONDS: Final = 0.2
 

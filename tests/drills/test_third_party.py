@@ -335,6 +335,19 @@ def test_the_backups_that_are_kept_are_restored_and_what_is_wrong_with_them_is_n
 
 
 @pytest.mark.slow
+def test_it_is_observed_and_nothing_of_it_is_written(tracking, suite):
+    before = state(tracking, suite.place / "before")
+    words = [sys.executable, "-m", "pytest", "checks", f"--profile={RECIPE / 'profile.toml'}", "-p", "no:cacheprovider"]
+    words += [f"--work-directory={suite.work}", f"--runs-directory={suite.runs}"]
+    done = subprocess.run(words, cwd=ROOT, env={**suite.environment, **tracking.environment}, capture_output=True)
+    assert done.returncode == 0, done.stdout.decode()
+    conformance = suite.evidence()["conformance"]
+    assert (conformance["verdict"], conformance["stand_in"]) == ("passed", False)
+    assert sum(row["verdict"] == "passed" for row in conformance["checks"]) >= 3
+    assert state(tracking, suite.place / "after") == before
+
+
+@pytest.mark.slow
 def test_it_is_destroyed_and_restored_once_armed_and_goes_on_as_before(tracking, suite):
     suite.environment |= tracking.environment
     document, _ = tracking.write()
