@@ -2,8 +2,8 @@
 
     python -m benchmarks.shadow --scale documents=33400,database=5GiB
 
-A document is one object or two. Memory is the most that pytest's process ever had resident; servers and tools beside it have
-their own. The ratio of the two sizes' memory says whether it is flat.
+A document is one object or two. Memory is the most that pytest's process ever had resident; servers and tools beside
+it have their own. The ratio of the two sizes' memory says whether it is flat.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import IO
 from checks.merkle import MerkleTree
 from reports.records import HarnessError
 
-_RUN = 50_000
+_RUN = 10_000
 """How many keys are sorted in memory at once, about 10 MB."""
 
 

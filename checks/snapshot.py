@@ -33,6 +33,8 @@ _SETTINGS = {
     # A role that row security filters must get an error, never a smaller table.
     "row_security": "off",
     "statement_timeout": "0",
+    # Who waits for an exclusive lock has everybody else wait behind him.
+    "lock_timeout": "60s",
     "idle_in_transaction_session_timeout": "0",
     # Compiling costs more than it saves on statements as short as these.
     "jit": "off",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from drills import ledger
+from drills.identity import identity_of
 from drills.site import Site
 from fixtures.objectives import Objective
 
@@ -17,6 +18,7 @@ def open_drill(site: Site, *, scale: Mapping[str, Any], objectives: Mapping[str,
     site.journal.write(
         "drill.opened",
         drill=site.id,
+        deployment=identity_of(deployment, profile),
         architecture=scenario.architecture,
         provider=deployment.provider,
         stand_in=deployment.stand_in,
@@ -28,7 +30,7 @@ def open_drill(site: Site, *, scale: Mapping[str, Any], objectives: Mapping[str,
         },
         plan=site.plan.as_record(),
         tools=deployment.versions(),
-        scale=dict(scale),
+        scale=dict(scale) if profile.attached is None else {},
         objectives={name: dataclasses.asdict(objective) for name, objective in objectives.items()},
         ledger={
             "channels": list(ledger.CHANNELS),

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -178,11 +179,28 @@ def _of_level(config: pytest.Config, items: list[pytest.Item], record: Record | 
 def _require_destroyable(config: pytest.Config, record: Record) -> None:
     """See, before anything is touched, that what somebody else runs may be destroyed, and can be brought back."""
     try:
+        require_lasting(config.getoption("work_directory") and config.stash[GROUND].workspace.directory)
         theirs = make_destroyable(config, record.redactor, record.run_id)
         theirs.require_room(config.stash[GROUND].workspace.directory)
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from None
     config.stash[THEIRS] = theirs
+
+
+def require_lasting(place: Path | None) -> None:
+    """See that the only copy of somebody's data does not lie where a restart, or tidying up, may remove it.
+
+    Raises:
+        UsageProblem: no place was named, or one below the temporary directory.
+    """
+    temporary = Path(tempfile.gettempdir()).resolve()
+    if place is None or temporary in place.resolve().parents:
+        raise UsageProblem(
+            "option --work-directory, where the backup of what is destroyed is kept",
+            seen=f"{place or 'not given'}: what lies below {temporary} may be gone after a restart."
+            " Nothing was touched",
+            remedy="name a directory on a disk that lasts: --work-directory DIR",
+        )
 
 
 def _restores_both(scenario: Scenario) -> bool:
@@ -295,16 +313,20 @@ def shadow(run: Record, ground: Ground, pytestconfig: pytest.Config) -> Iterator
             stack.callback(own.put_away, directory / "deployment")
             own.spin_up({})
             own.seed(_progress(pytestconfig))
-        site = open_shadow(
-            own or make_attached(pytestconfig, run.redactor, directory),
-            reference=own if profile.attached is None else None,
-            profile=profile,
-            record=run,
-            ground=ground,
-            directory=directory,
-            progress=_progress(pytestconfig),
-        )
-        drill = Shadow(site, objectives=pytestconfig.stash[OBJECTIVES])
+        try:
+            site = open_shadow(
+                own or make_attached(pytestconfig, run.redactor, directory),
+                reference=own if profile.attached is None else None,
+                profile=profile,
+                record=run,
+                ground=ground,
+                directory=directory,
+                progress=_progress(pytestconfig),
+            )
+            drill = Shadow(site, objectives=pytestconfig.stash[OBJECTIVES])
+        except UsageProblem as problem:
+            # Of the deployment nothing was found that could be drilled.
+            pytest.exit(run.redactor.clean(str(problem)), returncode=pytest.ExitCode.USAGE_ERROR)
         stack.callback(drill.end)
         try:
             yield drill

@@ -9,18 +9,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
+
 from checks.checked import checked
 from checks.heartbeat import read_beats
 from checks.output import lies
 from checks.snapshot import HeldSnapshot, hold_snapshot
 from drills import shadow_verification
-from drills.probe import Prober
+from drills.identity import identity_of
+from drills.load import TRANSACTION
+from drills.probe import CONTENT, Prober
 from drills.progress import watched
 from drills.registry import database_sources, object_sources
 from drills.shadow_controls import prove_in_sandbox
 from drills.shadow_point import recovery_point
 from drills.shadow_probe import client_of
 from drills.shadow_site import Looked, ShadowSite
+from drills.shadow_traces import traces_of
 from drills.sources.contract import Fetched
 from drills.sources.putting_back import put_back_database, put_back_objects, require_room
 from drills.taking import Backups, fetching, look, take
@@ -29,11 +34,13 @@ from fixtures.network import answers
 from fixtures.objectives import Objective
 from fixtures.processes import Finished
 from fixtures.shadow_settings import TAKE
-from reports.records import NANOSECONDS, Failure, Finding, HarnessError, Verdict, utc_now
+from reports.records import NANOSECONDS, Failure, Finding, HarnessError, Verdict, monotonic_ns, utc_now
 
 DRILL: Final = "shadow-restore"
 # The data, restored, with its log and a copy of the database for the controls.
 COPIES: Final = 4
+# An empty cluster, its log, and the copy for the controls.
+EMPTY_BYTES: Final = 300 * 2**20
 
 
 class Shadow:
@@ -65,6 +72,7 @@ class Shadow:
             "drill.opened",
             drill=site.id,
             level="shadow",
+            deployment=identity_of(site.deployment, site.profile),
             architecture=site.deployment.architecture,
             provider=site.deployment.provider,
             stand_in=site.deployment.stand_in,
@@ -86,7 +94,8 @@ class Shadow:
             if self.site.settings.egress_closed and self.site.sandbox.services:
                 self._require_closable()
             looked = self._looked = look(self.site)
-            require_room(self.site.directory, COPIES * looked.database_bytes + 3 * looked.object_bytes)
+            needed = EMPTY_BYTES + COPIES * looked.database_bytes + 3 * looked.object_bytes
+            require_room(self.site.directory, needed)
             seen.update(database_bytes=looked.database_bytes, objects=looked.objects, object_bytes=looked.object_bytes)
 
     def _require_closable(self) -> None:
@@ -171,7 +180,7 @@ class Shadow:
         """A restore that its tool gives up is a finding about the backup, not a fault of the suite."""
         try:
             yield
-        except HarnessError as problem:
+        except (HarnessError, psycopg.Error) as problem:
             with checked(self.journal, self.site.id, f"restore {component}") as check:
                 check.looked_at = {"commands": 1}
                 check.findings = [Finding(code="RESTORE-FAILED", seen=str(problem), where=component)]
@@ -226,11 +235,27 @@ class Shadow:
             self._bucket = shadow_verification.verify(
                 self.site, self._backups, self._looked, self._restored, self._put_back, booted=self._booted
             )
+            if self._client.basis == TRANSACTION:
+                self._see_traces()
             recovery_point(self.site, self._backups, self._looked, self._restored, began_ns=self._began_ns)
             with checked(self.journal, self.site.id, "what the tools said") as check:
                 for finished in self._said:
                     check.findings += lies(finished.errors, Path(finished.argv[0]).name)
                 check.looked_at = {"commands": len(self._said)}
+
+    def _see_traces(self) -> None:
+        """Make one transaction more, which must leave something in the restored stores."""
+        with checked(self.journal, self.site.id, "the transaction reached the copy") as check:
+            client = self._client.open()
+            try:
+                name, until_ns = f"probe/{self.site.record.run_id}/traced", monotonic_ns()
+                until_ns += self.site.profile.start_limit_ns
+                check.findings = traces_of(
+                    self.site, lambda: client.transact(name, CONTENT.format(n=0).encode(), deadline_ns=until_ns)
+                )
+            finally:
+                client.close()
+            check.looked_at = {"transactions": 1}
 
     def prove_controls(self) -> None:
         """Break throw-away copies of what was restored, and see each one caught."""

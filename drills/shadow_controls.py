@@ -11,7 +11,7 @@ from typing import Final, cast
 from checks.contents import TableDigest
 from checks.database import Fingerprint
 from checks.egress import check_egress, try_ways_out
-from checks.heartbeat import Beats, judge_beats
+from checks.heartbeat import Beat, Beats, beats_of, judge_beats
 from checks.snapshot import HeldSnapshot
 from drills.conforming import Trail
 from drills.contract import Target
@@ -26,11 +26,13 @@ from drills.own_writes import OwnWrites
 from drills.registry import all_disasters, configuration_methods, database_methods, object_methods
 from drills.scenario import Scenario
 from drills.shadow_site import ShadowSite
-from drills.shadow_verification import emptied, reckoned
+from drills.shadow_traces import traces_of
+from drills.shadow_verification import FAR_FEWER, emptied, reckoned, silent
 from drills.site import Site
 from fixtures.backup_set import BackupSet
 from fixtures.deployment import Database, Deployment, ObjectStore
 from fixtures.processes import Processes
+from reports.records import NANOSECONDS, utc_now
 
 # The methods and the disaster that a restore of everything into empty stores is like.
 LIKE: Final = ("pg_dump", "rclone", "age", "total_loss")
@@ -120,6 +122,7 @@ def prove_in_sandbox(
         lambda _: of_the_heartbeat(site, beats),
         lambda _: of_the_way_out(site),
         lambda _: of_volume(site, expected),
+        lambda _: of_the_transaction(site),
     )
     prove(bench, every=True, families=families)
 
@@ -185,6 +188,19 @@ def of_volume(site: ShadowSite, restored: Fingerprint) -> Iterator[Control]:
         broken = dataclasses.replace(restored, tables={victim: nothing})
         return Seen(victim=victim, findings=emptied(there, broken) if victim else ())
 
+    def halved() -> Seen:
+        there = {name: rows for name, rows in reckoned(site).items() if rows > 3 * FAR_FEWER}
+        victim = max(there, key=lambda name: there[name], default="")
+        third = TableDigest(rows=there[victim] // 3, digest="") if victim else None
+        if third is None:
+            return Seen()
+        broken = dataclasses.replace(restored, tables={victim: third})
+        return Seen(victim=victim, findings=emptied(there, broken))
+
+    yield Control(
+        name="table came back a third", breaks="two rows of three left out", expects=("VOLUME-DRIFT",), always=False,
+        look=halved,
+    )  # fmt: skip
     yield Control(
         name="table came back empty", breaks="every row of a table left out", expects=("TABLE-EMPTY",), always=False,
         look=look,
@@ -206,10 +222,29 @@ def of_the_way_out(site: ShadowSite) -> Iterator[Control]:
     )  # fmt: skip
 
 
+def of_the_transaction(site: ShadowSite) -> Iterator[Control]:
+    """A transaction that does nothing here, while nobody else does anything either."""
+    yield Control(
+        name="transaction elsewhere", breaks="a transaction that writes into neither store",
+        expects=("TRANSACTION-ELSEWHERE",),
+        look=lambda: Seen(victim="nothing done", findings=traces_of(site, lambda: None, seconds=0)),
+    )  # fmt: skip
+    yield Control(
+        name="heartbeat stopped", breaks="the clock set on, past several beats", expects=("HEARTBEAT-SILENT",),
+        look=lambda: _stopped(site),
+    )  # fmt: skip
+
+
+def _stopped(site: ShadowSite) -> Seen:
+    now, interval_ns = utc_now(), site.profile.heartbeat.interval_ns
+    beats = beats_of([Beat(at_ns=int(now.timestamp()) * NANOSECONDS - 5 * interval_ns)])
+    return Seen(victim="five intervals without a beat", findings=silent(beats, now, interval_ns))
+
+
 def _judged(site: ShadowSite, beats: Beats | None, *, alter: bool) -> Seen:
     if beats is None or beats.count < 3:  # one between a first and a last
         return Seen()
-    victim = list(beats.by_instant.values())[beats.count // 2]
+    victim = list(beats.by_instant.values())[-2]  # beats long past are not judged
     broken = dict(beats.by_instant)
     if alter:
         broken[victim.at_ns] = dataclasses.replace(victim, token=victim.token + "?")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 
+from drills.identity import identity_of
 from drills.progress import Progress
 from drills.record import Record
 from drills.shadow import DRILL
@@ -18,7 +19,7 @@ from fixtures.providers.postgresql import SUPERUSER
 from fixtures.providers.sandbox import Sandbox
 from fixtures.refapp.booted import REFERENCE
 from fixtures.refapp.install import preload_model
-from reports.records import NANOSECONDS
+from reports.records import NANOSECONDS, UsageProblem
 
 
 def open_shadow(
@@ -37,7 +38,12 @@ def open_shadow(
         deployment: what is shadowed.
         reference: the same, where it is the suite's own reference application, which no profile describes.
         directory: an empty one of the run's.
+
+    Raises:
+        UsageProblem: the deployment cannot be reached, or is another than the profile's.
     """
+    deployment.versions()  # tells what keeps it from being reached
+    _require_the_very(deployment, profile)
     processes = ground.workspace.processes
     attached = profile.attached
     sandbox = Sandbox(
@@ -75,6 +81,18 @@ def open_shadow(
         api_key=reference.client_access().api_key if reference is not None else "",
         key=secrets.token_bytes(32),
     )
+
+
+def _require_the_very(deployment: Observed, profile: Profile) -> None:
+    """See that the cluster is the one that the profile names, where it names one."""
+    wanted = profile.attached.system_identifier if profile.attached else None
+    found = identity_of(deployment, profile).get("system_identifier", "")
+    if wanted and found and wanted != found:
+        raise UsageProblem(
+            f"profile {profile.path}, postgresql.system_identifier",
+            seen=f"another cluster answers, {found}",
+            remedy="see where postgresql.dsn leads, or correct the number",
+        )
 
 
 def _superuser(deployment: Observed) -> str:

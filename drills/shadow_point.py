@@ -9,6 +9,7 @@ from typing import Final
 from checks.heartbeat import Beats, read_beats, read_object_beats
 from checks.snapshot import HeldSnapshot
 from drills.shadow_site import Looked, ShadowSite
+from drills.shadow_verification import silent
 from drills.sources.contract import Fetched
 from drills.sources.physical import recovered_until
 from drills.taking import Backups
@@ -36,11 +37,11 @@ def recovery_point(
     """
     assert backups.database is not None and backups.objects is not None
     began = _time(looked.database_time) + timedelta(microseconds=(began_ns - looked.at_ns) // 1000)
-    interval_ns = site.profile.heartbeat.interval_ns
+    interval_ns, now = site.profile.heartbeat.interval_ns, _time(looked.database_time)
     points = [
-        _by_beats("row", looked.beats, read_beats(restored.connection), interval_ns)
+        _by_beats("row", looked.beats, read_beats(restored.connection), interval_ns, now)
         or _by_backup("row", backups.database, recovered_until(site.sandbox)),
-        _by_beats("object", looked.object_beats, read_object_beats(site.sandbox.objects), interval_ns)
+        _by_beats("object", looked.object_beats, read_object_beats(site.sandbox.objects), interval_ns, now)
         or _by_backup("object", backups.objects),
     ]
     site.journal.write(
@@ -61,9 +62,9 @@ def recovery_point(
     )
 
 
-def _by_beats(channel: str, there: Beats | None, here: Beats | None, interval_ns: int) -> Point | None:
-    """The last beat that came back; None where the deployment has no heartbeat, or none of it came back."""
-    if there is None or here is None or here.last is None:
+def _by_beats(channel: str, there: Beats | None, here: Beats | None, interval_ns: int, now: datetime) -> Point | None:
+    """The last beat that came back; None where the deployment has no heartbeat that goes on, or none came back."""
+    if there is None or here is None or here.last is None or silent(there, now, interval_ns):
         return None
     return Point(channel=channel, instant=here.last, basis=HEARTBEAT, resolution_ns=interval_ns)
 

@@ -12,12 +12,14 @@ from typing import Final
 
 from checks.catalogue import Catalogue, read_catalogue
 from checks.checked import checked
+from checks.contents import LARGE_OBJECTS
 from checks.database import Fingerprint, compare, fingerprint, sequences_behind_columns
 from checks.differences import Cases, summed_up
 from checks.egress import check_egress, try_ways_out, unproven
-from checks.heartbeat import judge_beats, judge_pairs, read_beats, read_object_beats
+from checks.heartbeat import SCHEMA as HEARTBEAT
+from checks.heartbeat import Beats, judge_beats, judge_pairs, read_beats, read_object_beats
 from checks.inventories import ObjectEntry, read_inventory, sorted_keys, write_inventory
-from checks.objects import compare_inventories, merged, take_inventory
+from checks.objects import compare_inventories, list_objects, merged, take_inventory
 from checks.quiet import archiving_settings
 from checks.references import check_references
 from checks.snapshot import HeldSnapshot, reading
@@ -33,12 +35,18 @@ MARGIN: Final = timedelta(minutes=1)
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 ORPHANED: Final = "OBJECTS-ORPHANED"
 KINDS_WITH_PASSWORDS: Final = "role"
-# Rows that the server's statistics reckon with and that may rightly be gone again.
+# A table that is no larger by the server's statistics is looked into, up to so many rows.
+MOST_COUNTED: Final = 100_000
 FEW_ROWS: Final = 10
+# A table may shrink or grow; one that came back with less than half, and so many rows fewer, is told.
+FAR_FEWER: Final = 100
+# How many beats may be missed before a heartbeat counts as stopped.
+MISSED: Final = 3
 RECKONED: Final = """
 SELECT format('%I.%I', n.nspname, c.relname), c.reltuples::bigint
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname !~ '^pg_'
+  AND n.nspname NOT IN ('information_schema', 'enprivacy_heartbeat')
 """
 
 
@@ -80,7 +88,9 @@ def verify(
     """
     assert backups.database is not None and backups.objects is not None
     bucket = site.directory / "objects-restored.jsonl"
-    with checked(site.journal, site.id, "the backup as it is kept") as check:
+    with checked(site.journal, site.id, "the backup as it is kept", optional=True) as check:
+        if backups.database.taken and not put_back:
+            raise NotGiven("the backup as it is kept", remedy="it was made for this drill")
         check.looked_at = {"backups": 1}
         check.findings = put_back
     _verify_database(site, backups, restored)
@@ -115,6 +125,10 @@ def _verify_database(site: ShadowSite, backups: Backups, restored: HeldSnapshot)
                 " no table that holds rows there may be empty here"
             )
             check.not_tested = [{"what": "each row against the deployment", "reason": reason}]
+            check.findings += _emptied_objects(observed)
+            reason = "the backup's role and the deployment's are not asked for them: only number, owner and grants are"
+            if LARGE_OBJECTS in observed.tables and observed.tables[LARGE_OBJECTS].rows:
+                check.not_tested.append({"what": "the contents of large objects", "reason": reason})
         check.not_tested.append(
             {"what": "passwords of the roles", "reason": "the role that reads the deployment may not see them"}
         )
@@ -139,24 +153,53 @@ def _structure(site: ShadowSite, observed: Fingerprint) -> list[Finding]:
     """What the restored structure lacks of the deployment's of now, or has besides."""
     with reading(site.deployment.database.connect, snapshot=None) as connection:
         now = dataclasses.replace(observed, catalogue=read_catalogue(connection, key=site.key), tables={}, sequences={})
-    return compare(comparable(now, site), dataclasses.replace(observed, tables={}, sequences={}))
+    there, here = (_without_heartbeat(each) for each in (comparable(now, site), observed))
+    return compare(there, dataclasses.replace(here, tables={}, sequences={}))
+
+
+def _without_heartbeat(read: Fingerprint) -> Fingerprint:
+    """A heartbeat may be younger than the backup: its own check tells of it."""
+    catalogue = {
+        kind: {name: text for name, text in things.items() if HEARTBEAT not in name}
+        for kind, things in read.catalogue.items()
+    }
+    return dataclasses.replace(read, catalogue=catalogue)
 
 
 def reckoned(site: ShadowSite) -> dict[str, int]:
-    """How many rows the deployment's own statistics reckon with, by table; those with hardly any are left out."""
+    """How many rows the deployment holds, by table: as its own statistics reckon, of small ones counted."""
     with site.deployment.database.connect() as connection:
         rows = {str(name): int(count) for name, count in connection.execute(RECKONED)}
-    return {name: count for name, count in rows.items() if count > FEW_ROWS}
+        for name, count in rows.items():
+            if count <= FEW_ROWS:  # also what was never analysed, which may be large: no more than so many are counted
+                query = f"SELECT count(*) FROM (SELECT FROM {name} LIMIT {MOST_COUNTED}) AS counted"
+                found = connection.execute(query.encode()).fetchone()
+                rows[name] = int(found[0]) if found else 0
+    return {name: count for name, count in rows.items() if count > 0}
 
 
 def emptied(there: Mapping[str, int], observed: Fingerprint) -> list[Finding]:
     """Tables that hold rows in the deployment, about so many ``there``, and none here."""
+    here = {name: observed.tables[name].rows for name in there if name in observed.tables}
     empty = [
-        (rows, f"{name}, which holds about {rows:,} rows in the deployment")
-        for name, rows in there.items()
-        if name in observed.tables and observed.tables[name].rows == 0
+        (there[name], f"{name}, which holds about {there[name]:,} rows in the deployment")
+        for name, rows in here.items()
+        if rows == 0
     ]
-    return summed_up("TABLE-EMPTY", "table", empty)
+    fewer = [
+        (there[name] - rows, f"{name}: {rows:,} rows, about {there[name]:,} in the deployment")
+        for name, rows in here.items()
+        if 0 < 2 * rows < there[name] and there[name] - rows > FAR_FEWER
+    ]
+    return [*summed_up("TABLE-EMPTY", "table", empty), *summed_up("VOLUME-DRIFT", "table", fewer)]
+
+
+def _emptied_objects(observed: Fingerprint) -> list[Finding]:
+    """Large objects that came back without a byte in any of them."""
+    held = observed.tables.get(LARGE_OBJECTS)
+    if held is None or not held.rows or held.bytes:
+        return []
+    return [Finding(code="LARGE-OBJECTS-DIFFER", seen=f"{held.rows:,} large objects, all empty", where="large objects")]
 
 
 def _verify_objects(site: ShadowSite, copied: Fetched, looked: Looked, bucket: Path, *, booted: datetime) -> None:
@@ -179,7 +222,7 @@ def _verify_objects(site: ShadowSite, copied: Fetched, looked: Looked, bucket: P
     with checked(site.journal, site.id, "objects of the deployment", optional=True) as check:
         before = None if copied.taken else _time(copied.instant) - MARGIN if copied.instant else _NEVER
         findings, counts = _lost(site, looked, bucket, before=before)
-        if not counts["objects"]:
+        if not counts["objects"] and not findings:
             raise NotGiven(
                 "objects that the deployment holds and the backup lacks",
                 remedy="none of the deployment's objects is known to be older than the backup",
@@ -192,10 +235,12 @@ def _lost(
 ) -> tuple[list[Finding], dict[str, int]]:
     """Objects that the deployment held before the backup, still holds, and that did not come back as they are.
 
+    Their content is told by the ETag, where that is a digest of it on both sides: it is where it agrees for any.
+
     Args:
         before: held since then; none: held when it was looked at, before its bucket was copied.
     """
-    store = site.deployment.objects
+    store, sandbox = site.deployment.objects, site.sandbox.objects
     listed = (
         f"{item.object_name}\0{item.etag}\0{item.size}"
         for item in store.client().list_objects(store.bucket, recursive=True)
@@ -214,15 +259,36 @@ def _lost(
                 yield then
 
     count = write_inventory(old, unchanged() if before is None else entries()).count
-    absent, other = Cases(), Cases()
-    for expected, observed in merged(read_inventory(old), read_inventory(bucket)):
+    here = list_objects(sandbox.client(), sandbox.bucket, site.directory / "objects-listed-here.jsonl").path
+    absent, other, content = Cases(), Cases(), Cases()
+    same = 0
+    for expected, observed in merged(read_inventory(old), read_inventory(here)):
         if expected is None:
             continue
         if observed is None:
             absent.add(expected.size, expected.key)
         elif observed.size != expected.size:
             other.add(abs(observed.size - expected.size), f"{expected.key}, {observed.size} bytes")
-    return [*absent.findings("OBJECT-LOST", "object"), *other.findings("OBJECT-ALTERED", "object")], {"objects": count}
+        elif observed.sha256 != expected.sha256:
+            content.add(expected.size, f"{expected.key}, {expected.size} bytes, with other content")
+        else:
+            same += 1
+    findings = [*absent.findings("OBJECT-LOST", "object"), *other.findings("OBJECT-ALTERED", "object")]
+    findings += content.findings("OBJECT-ALTERED", "object") if same else []
+    return [*findings, *_foreign(looked.inventory, bucket)], {"objects": count, "of these compared by content": same}
+
+
+def _foreign(there: Path, here: Path) -> list[Finding]:
+    """A copy that has not one key in common with the bucket that it is said to be of."""
+    counted = [0, 0, 0]
+    for one, other in merged(read_inventory(there), read_inventory(here)):
+        counted[0] += one is not None
+        counted[1] += other is not None
+        counted[2] += one is not None and other is not None
+    if not counted[0] or not counted[1] or counted[2]:
+        return []
+    seen = f"none of its {counted[1]:,} objects has the key of one of the deployment's {counted[0]:,}"
+    return [Finding(code="BACKUP-FOREIGN", seen=seen, where="the copy of the objects")]
 
 
 def _verify_references(site: ShadowSite, restored: HeldSnapshot, bucket: Path) -> None:
@@ -247,6 +313,7 @@ def _verify_heartbeat(site: ShadowSite, looked: Looked, restored: HeldSnapshot) 
                 "the heartbeat of the deployment", remedy="see docs/heartbeat.md: python -m drills heartbeat"
             )
         interval_ns = site.profile.heartbeat.interval_ns
+        check.findings = silent(looked.beats or looked.object_beats, _time(looked.database_time), interval_ns)
         rows, objects = read_beats(restored.connection), read_object_beats(site.sandbox.objects)
         judged = [
             judge_beats(rows, looked.beats, interval_ns),
@@ -258,12 +325,26 @@ def _verify_heartbeat(site: ShadowSite, looked: Looked, restored: HeldSnapshot) 
             check.looked_at = {**check.looked_at, **{k: check.looked_at.get(k, 0) + v for k, v in counts.items()}}
 
 
+def silent(beats: Beats | None, now: datetime, interval_ns: int) -> list[Finding]:
+    """A heartbeat that has stopped, or that is ahead of the clock of the deployment itself."""
+    if beats is None or beats.last is None:
+        return []
+    since = now - beats.last
+    if since > MISSED * timedelta(microseconds=interval_ns // 1000):
+        seen = f"the last beat was at {beats.last:%Y-%m-%dT%H:%M:%SZ}, {since} before"
+        return [Finding(code="HEARTBEAT-SILENT", seen=seen, where="heartbeat")]
+    if -since > timedelta(microseconds=interval_ns // 1000):
+        seen = f"the beat of {beats.last:%Y-%m-%dT%H:%M:%SZ} is {-since} ahead of the deployment's own clock"
+        return [Finding(code="HEARTBEAT-ALTERED", seen=seen, where="heartbeat")]
+    return []
+
+
 def _verify_egress(site: ShadowSite) -> None:
     """Whether what was booted could reach anything but the restored stores."""
-    with checked(site.journal, site.id, "no way out of the sandbox", optional=True) as check:
+    with checked(site.journal, site.id, "no way out of the sandbox over the network", optional=True) as check:
         if not site.sandbox.prefix:
             why = "no service is booted" if not site.sandbox.services else 'the profile says shadow.egress = "open"'
-            raise NotGiven("no way out of the sandbox", remedy=why)
+            raise NotGiven("no way out of the sandbox over the network", remedy=why)
         inside = try_ways_out(site.processes, site.sandbox.prefix, directory=site.directory)
         check.findings, check.looked_at = check_egress(inside), {"ways out": len(inside.tried)}
         unknown = unproven(inside, try_ways_out(site.processes, (), directory=site.directory))

@@ -31,6 +31,8 @@ SELECT rolsuper OR has_database_privilege(current_database(), 'CREATE') OR EXIST
     WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
       AND has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE'))
 FROM pg_roles WHERE rolname = current_user"""
+# How many bytes the tables take, about: without a lock on any of them, for which their exact sizes would wait.
+DUMPED = "SELECT coalesce(sum(relpages::bigint), 0) * 8192 FROM pg_class WHERE relkind = 'r'"
 # How many bytes of a dump's tables were written: those that are being copied, by PostgreSQL's own account.
 COPYING = "SELECT relid::bigint, bytes_processed FROM pg_stat_progress_copy WHERE datname = current_database()"
 
@@ -132,7 +134,7 @@ def _copied(site: ShadowSite, looked: Looked) -> Iterator[None]:
     most: dict[int, int] = {}
     with contextlib.ExitStack() as stack:
         connection = stack.enter_context(site.deployment.database.connect())
-        total = int(_one(connection, "SELECT coalesce(sum(pg_table_size(oid)), 0) FROM pg_class WHERE relkind = 'r'"))
+        total = int(_one(connection, DUMPED))
 
         def dumped() -> int:
             for relation, processed in connection.execute(COPYING):

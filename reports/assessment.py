@@ -174,6 +174,7 @@ def assess_drill(
     return {
         "drill": opened["drill"],
         **{key: opened[key] for key in _HEADER},
+        "deployment": dict(opened.get("deployment", {})),
         "plan": dict(opened["plan"]) if "plan" in opened else None,
         "verdict": Verdict.worst(judged).value,
         "reasons": [text for _, text in reasons],

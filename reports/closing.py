@@ -49,6 +49,11 @@ def lines(evidence: Mapping[str, Any]) -> Iterator[Line]:
     for reason in evidence["reasons"]:
         yield from _wrapped("run: ", reason, _STYLES.get(evidence["verdict"], {}))
     yield "", {}
+    named = dict.fromkeys(
+        drill["deployment"]["name"] for drill in drills if drill.get("deployment") and not drill["stand_in"]
+    )
+    if named:
+        yield from _wrapped(f"{'of:':<10}", ", ".join(named), {})
     if any(part["stand_in"] for part in [*drills, *([evidence["conformance"]] if evidence["conformance"] else [])]):
         yield f"{'of:':<10}the reference application, a stand-in; not the Enprivacy product", {}
     yield f"{'verdict:':<10}{evidence['verdict']}", _STYLES.get(evidence["verdict"], {})

@@ -41,7 +41,7 @@ def render(evidence: Mapping[str, Any], directory: Path) -> str:
     journal = list(read_lines(directory / "journal.jsonl"))
     drills = [
         {
-            "of": {"shadow": None, **drill},
+            "of": {"shadow": None, "deployment": {}, **drill},
             "timeline": figures.timeline(drill, f"timeline-{number}"),
             "ledgers": _ledgers(journal, directory, drill, number),
             "uncertainties": [wording.uncertainty(row, drill) for row in drill["objectives"]],

@@ -48,6 +48,7 @@ def assess_shadow(
     phases = measures.phases(events)
     return {
         **{key: opened[key] for key in _HEADER},
+        "deployment": dict(opened.get("deployment", {})),
         "plan": None,
         "verdict": Verdict.worst(judged).value,
         "reasons": [text for _, text in reasons],

@@ -48,7 +48,8 @@ def uncertainty(objective: Mapping[str, Any], drill: Mapping[str, Any]) -> str:
     if objective["achieved_ns"] is None:
         return ""
     if objective["objective"] == "rpo" and not drill["recovery_point"]["resolution_ns"]:
-        return "of the backup's own account"
+        taken = any(backup["taken"] for backup in drill["shadow"]["backups"]) if drill.get("shadow") else False
+        return "of a backup made for this drill" if taken else "of the backup's own account"
     if objective["objective"] == "rpo":
         return f"resolution {format_duration(drill['recovery_point']['resolution_ns'])}"
     took = drill["recovery_time"]

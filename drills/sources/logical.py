@@ -173,6 +173,9 @@ def _run_script(script: Path, database: Database, name: str, processes: Processe
             "--quiet",
             # Without it psql exits 0 whatever went wrong.
             "--set=ON_ERROR_STOP=1",
+            # A row's values, or a password, stand in an error's detail and context.
+            "--set=VERBOSITY=terse",
+            "--set=SHOW_CONTEXT=never",
         ],
         timeout=seconds,
         # An error would have the server log the statement, password verifier and all.

@@ -60,12 +60,17 @@ def newest_dump(directory: Path, fetching: Fetching, *, began: float | None = No
             remedy="name the directory that the backups lie in, at most two levels above them",
         )
     newest = wanted[-1]
+    if newest.local is not None:
+        # An archive tells when it was begun. One that was copied about lately is not therefore the newest.
+        newest = max((each for each in wanted if each.local is not None), key=lambda each: (each.local, each.changed))
     size = _bytes(newest.place)
     # A rotation keeps one dump by several names: those are of one size.
     rivals = [
         each
-        for each in wanted[:-1]
-        if (each.changed, each.database) == (newest.changed, newest.database) and _bytes(each.place) != size
+        for each in wanted
+        if each is not newest
+        and (each.changed, each.database) == (newest.changed, newest.database)
+        and _bytes(each.place) != size
     ]
     if rivals:
         raise HarnessError(

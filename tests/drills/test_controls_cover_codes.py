@@ -9,7 +9,7 @@ from drills.conforming import Trail
 from drills.contract import Archives, Job, RestoresBeside, Target
 from drills.controls import archive, backup, configuration, database, point_in_time
 from drills.controls.prove import BESIDE
-from drills.shadow_controls import of_the_heartbeat, of_the_way_out, of_volume
+from drills.shadow_controls import of_the_heartbeat, of_the_transaction, of_the_way_out, of_volume
 from reports.records import Severity, finding_kinds
 
 FIGURES = "a figure of the drill held against an objective or another figure: reports/measures.py, tests/reports"
@@ -70,7 +70,12 @@ def bench(tmp_path):
 @pytest.fixture
 def controls(bench):
     found = [control for family in BESIDE for control in family.controls(bench)]
-    found += [*of_the_heartbeat(bench, None), *of_the_way_out(bench), *of_volume(bench, None)]
+    found += [
+        *of_the_heartbeat(bench, None),
+        *of_the_way_out(bench),
+        *of_volume(bench, None),
+        *of_the_transaction(bench),
+    ]
     return [*found, *database.controls(bench, None)]
 
 

@@ -1,0 +1,51 @@
+"""Whether the business transaction of a booted copy leaves anything in the restored stores, or goes elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from drills.shadow_site import ShadowSite
+from reports.records import Finding, HarnessError, utc_now, wait_until
+
+# A session tells what it wrote when it has been idle for ten seconds, at the latest.
+TOLD_SECONDS: Final = 15.0
+WRITTEN: Final = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint FROM pg_stat_user_tables"
+
+
+def traces_of(site: ShadowSite, transact: Callable[[], None], *, seconds: float = TOLD_SECONDS) -> list[Finding]:
+    """Make one transaction, and look for what it wrote: rows, by the server's own count, or an object.
+
+    Args:
+        seconds: how long to wait for either.
+
+    Returns:
+        ``TRANSACTION-ELSEWHERE`` where there is neither.
+    """
+    before, began = _rows_written(site), utc_now()
+    transact()
+
+    def left() -> bool:
+        return _rows_written(site) > before or _object_since(site, began)
+
+    try:
+        wait_until(left, seconds=seconds, interval=0.2, what="a trace of the transaction")
+    except HarnessError:
+        seen = f"no row was written and no object put in the sandbox within {seconds:g} s of it"
+        return [Finding(code="TRANSACTION-ELSEWHERE", seen=seen, where="first transaction")]
+    return []
+
+
+def _rows_written(site: ShadowSite) -> int:
+    with site.sandbox.database.connect() as connection:
+        row = connection.execute(WRITTEN).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _object_since(site: ShadowSite, began: datetime) -> bool:
+    store = site.sandbox.objects
+    return any(
+        item.last_modified is not None and item.last_modified >= began.replace(microsecond=0)
+        for item in store.client().list_objects(store.bucket, recursive=True)
+    )
