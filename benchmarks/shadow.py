@@ -65,9 +65,7 @@ def _high_water(status: Path) -> int:
 
 
 def _show(scale: str, peak: int, drill: dict[str, Any]) -> None:
-    looked = {
-        f"{row['check']}, {what}": count for row in drill["checks"] for what, count in row["looked_at"].items()
-    }
+    looked = {f"{row['check']}, {what}": count for row in drill["checks"] for what, count in row["looked_at"].items()}
     print(f"\n{scale}: verdict {drill['verdict']}, controls {drill['controls']['score']}, peak {peak >> 20} MiB")
     for name in ("database, rows", "objects, objects", "objects, bytes"):
         print(f"  {name:<24}{looked.get(name, 0):>16,}")
