@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from checks.heartbeat import Beats
-
 from checks.database import Fingerprint
+from checks.heartbeat import Beats
 from checks.snapshot import SequencePosition
 from drills.progress import Progress
 from drills.record import Record
