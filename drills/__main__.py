@@ -52,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.command == "heartbeat":
         return _beat(given)
     try:
-        print(write_runbook(find_run(given.runs_directory, read_profile(given.profile))), end="")
+        run = find_run(given.runs_directory, read_profile(given.profile))
+        print(write_runbook(run), end="")
+        if run.newer and given.profile is None:
+            print(f"a newer run is of profile {run.newer}: for its runbook, give --profile FILE", file=sys.stderr)
     except NothingToShow as problem:
         print(problem, file=sys.stderr)
         return NOTHING

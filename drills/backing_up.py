@@ -17,6 +17,7 @@ from checks.snapshot import HeldSnapshot, hold_snapshot, hold_snapshot_at_mark, 
 from checks.target import needs_of
 from drills.across_stores import check_backup, objects_of
 from drills.contract import Archives, DatabaseMethod, ObjectMethod
+from drills.copied import list_before, require_copied
 from drills.made import Instant, Made
 from drills.schema_queries import remark
 from drills.site import Site
@@ -69,7 +70,7 @@ def make_set(site: Site, number: int, key: bytes, previous: Made | None) -> Made
 
     Raises:
         CommandFailed: a tool of a method failed.
-        Failure: a reference of the instant does not resolve within the set.
+        Failure: a reference of the instant does not resolve within the set, or the set lacks an object.
     """
     deployment, scenario, clock = site.deployment, site.scenario, site.record.clock
     backup = site.backup_set(number)
@@ -79,6 +80,7 @@ def make_set(site: Site, number: int, key: bytes, previous: Made | None) -> Made
     in_log = scenario.database.basis == "target"
     began_ns = clock.now()
     with contextlib.ExitStack() as stack:
+        before_any = list_before(site, number)
         at_first = _list_source(site, f"first-{number}")
         with site.journal.phase("copy objects", drill=site.id):
             scenario.objects.back_up(deployment.objects, backup.place("objects"), site.job(limit))
@@ -120,6 +122,7 @@ def make_set(site: Site, number: int, key: bytes, previous: Made | None) -> Made
             )
             objects, allowed = _objects_held(site, backup, at_first, listed, number)
             orphans = check_backup(site, held, objects) + len(allowed)
+    require_copied(site, backup, before_any, number)
     manifest_sha256 = sha256_of(backup.directory / "manifest.json")
     site.journal.write(
         "backup.made",

@@ -6,7 +6,7 @@ A protocol that is ``runtime_checkable`` is an ability that a method or a disast
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -138,6 +138,17 @@ class RestoresBeside(Protocol):
         """Restore tables and rows into the empty database ``name`` of a server that has the roles already."""
 
 
+@runtime_checkable
+class Rehearses(Protocol):
+    """A database method whose restore can be tried beside the database that it is a backup of."""
+
+    def rehearse(self, backup: Path, target: Database, name: str, job: Job) -> None:
+        """Restore all of the backup into a new database ``name``, as ``restore`` does; the caller drops it.
+
+        What belongs to the whole server, such as roles, is tried and taken back.
+        """
+
+
 class ObjectMethod(Protocol):
     """Copies a bucket, and puts back what a bucket lacks."""
 
@@ -154,6 +165,14 @@ class ObjectMethod(Protocol):
 
     def restore(self, backup: Path, target: ObjectStore, job: Job) -> None:
         """Put every object back that the bucket lacks; those that it has are left as they are."""
+
+
+@runtime_checkable
+class ListsCopy(Protocol):
+    """An object method whose copy is no directory of plain files, and can be listed all the same."""
+
+    def list_copy(self, backup: Path, job: Job) -> Iterator[tuple[str, int]]:
+        """Key and size of each object that the copy would give back, in no order."""
 
 
 @runtime_checkable

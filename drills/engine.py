@@ -22,6 +22,7 @@ from drills.guarding import Guard
 from drills.made import Instant, Made
 from drills.opening import open_drill
 from drills.probe import Prober
+from drills.rehearsing import rehearse
 from drills.site import Site
 from drills.stores import open_business
 from drills.suits import told_by_health
@@ -117,6 +118,8 @@ class Drill:
             if isinstance(self.site.scenario.disaster, SpoilsBackup):
                 pause(self.profile.load_diverge_ns / NANOSECONDS, why="writes lie between the two backup sets")
                 self._made.append(make_set(self.site, 2, self._key, self._made[-1]))
+        with self._step("rehearse"):
+            rehearse(self.site, self._made[0])
 
     def diverge(self) -> None:
         """Let writes go on, so that the disaster costs something; then read what the database holds before it."""

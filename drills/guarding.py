@@ -5,13 +5,19 @@ Of a deployment of the suite's own nothing of it is needed, and every step here 
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from collections.abc import Callable, Sequence
-from typing import Final
+from types import FrameType
+from typing import Any, Final
+
+import psycopg
 
 from checks.checked import checked
-from drills import by_hand, ledger, restoring
-from drills.controls.bench import COPY
-from drills.controls.objects import SCRATCH_BUCKET
+from drills import by_hand, ledger
+from drills.bringing_back import bring_back, say
+from drills.controls.bench import copy_name
+from drills.controls.objects import scratch_bucket
 from drills.made import Made
 from drills.site import Site
 from fixtures.kept import release, write_by_hand
@@ -19,9 +25,11 @@ from fixtures.providers.attached.destroyable import DestroyableDeployment
 from reports.records import Failure, Finding, HarnessError
 
 LEDGER_SCHEMA: Final = ledger.TABLE.partition(".")[0]
+# A run is ended so by its service manager, or by a terminal that closes.
+ASKING_TO_END: Final = (signal.SIGTERM, signal.SIGHUP)
 UPLOADED: Final = (
     "the documents that the suite uploaded through the application, under names that begin with"
-    f" {' or '.join(ledger.OWN_NAMES)}"
+    f" {' or '.join(name.rstrip('/') for name in ledger.OWN_NAMES)}"
 )
 
 
@@ -29,7 +37,8 @@ class Guard:
     """The care of one drill. ``told`` is given lines for whoever watches the terminal."""
 
     def __init__(self, site: Site, told: Callable[[str], None]) -> None:
-        self._site, self._told = site, told
+        self._site, self._teller = site, told
+        self._signals: dict[signal.Signals, Any] = {}
         self._theirs = site.deployment if isinstance(site.deployment, DestroyableDeployment) else None
         self._made: Sequence[Made] = ()
         self._struck = self._begun = self._restored = self._held = self._left = False
@@ -37,11 +46,15 @@ class Guard:
     def before_strike(self, made: Sequence[Made]) -> None:
         """Look at the interlocks again, say what will be destroyed, and leave word how to restore it by hand.
 
+        From here on a signal that asks the run to end interrupts it, so that what was destroyed comes back first.
+
         Raises:
             UsageProblem: an interlock holds; nothing is destroyed.
         """
         if self._theirs is None:
             return
+        self._signals = {each: signal.signal(each, _interrupt) for each in ASKING_TO_END
+                         if signal.getsignal(each) != signal.SIG_IGN}  # fmt: skip
         site = self._site
         seen = self._theirs.before_strike(site.sets)
         for line in ["will be destroyed now, and restored:", *seen.lines()]:
@@ -52,7 +65,9 @@ class Guard:
         if site.profile.passphrase is None:
             _write_secret(site, by_hand.PASSPHRASE, site.keys.passphrase)
         # Not redacted, for its paths and commands must be right: it is its owner's only, beside all of the data.
-        write_by_hand(site.sets, by_hand.by_hand(site, self._theirs, made[-1]))
+        # The oldest set: a disaster may spoil the newest.
+        write_by_hand(site.sets, by_hand.by_hand(site, self._theirs, made))
+        self._told(f"should this run not end: {site.sets}/{by_hand.FILE} says how to restore it by hand")
         self._made, self._struck = made, True
 
     def hold_writer(self) -> None:
@@ -78,19 +93,25 @@ class Guard:
         if self._theirs is None or not self._struck or self._restored:
             return
         site = self._site
-        if not self._begun and all(site.scenario.disaster.places(self._theirs).values()):
+        if not self._begun and self._untouched(self._theirs):
             self._restored = True  # the strike was given up before anything of it was done
             return
         self._told(f"the drill ended before {self._theirs.name} was restored: it is restored now")
         try:
-            restoring.bring_back(site, self._made)
+            bring_back(site, self._made)
         except (HarnessError, Failure, OSError) as problem:
             said = site.record.redactor.clean(str(problem))[:1000]
-            site.journal.write("brought_back", drill=site.id, outcome="failed", error=said)
             self._told(f"it could not be: {said}")
+            say(site, "brought_back", outcome="failed", error=said)
         else:
             self._restored = True
-            site.journal.write("brought_back", drill=site.id, outcome="done", error="")
+            say(site, "brought_back", outcome="done", error="")
+
+    def _untouched(self, theirs: DestroyableDeployment) -> bool:
+        """Whether everything is as it was before the strike; what cannot be told is taken for struck."""
+        with contextlib.suppress(HarnessError, OSError, psycopg.Error):
+            return all(self._site.scenario.disaster.places(theirs).values())
+        return False
 
     def leave(self) -> None:
         """Leave it running without what is the suite's; a check of its own. Does nothing the second time.
@@ -107,10 +128,12 @@ class Guard:
         with checked(site.journal, site.id, "left as it was") as check:
             if self._struck and site.plan.objects != "keep" and not site.plan.database:
                 # Rows that survived refer to objects that were younger than the copy. Nobody is left with that.
-                restoring.bring_back(site, self._made)
+                bring_back(site, self._made)
+            run = site.record.run_id
             problems = self._theirs.left_running(
-                schema=LEDGER_SCHEMA, copy=COPY, scratch=SCRATCH_BUCKET, prefix=f"{ledger.PREFIX}/"
-            )
+                schema=LEDGER_SCHEMA, copy=copy_name(run), scratch=scratch_bucket(run),
+                prefixes=(f"{ledger.PREFIX}/{run}-", ledger.probe_key(f"{run}-")),
+            )  # fmt: skip
             check.findings = [Finding(code="NOT-LEFT-AS-IT-WAS", seen=each) for each in problems]
             check.looked_at = {"services": len(self._theirs.services), "stores": 2}
             if ledger.API in site.load.channels:
@@ -120,7 +143,11 @@ class Guard:
 
     def close(self, *, well: bool) -> None:
         """Remove the backup sets of a drill that ended well, or that struck nothing; say of others where they lie."""
-        if self._theirs is None or not self._site.sets.is_dir():
+        if self._theirs is None:
+            return
+        while self._signals:
+            signal.signal(*self._signals.popitem())
+        if not self._site.sets.is_dir():
             return
         if well or not self._struck:
             release(self._site.sets)
@@ -129,8 +156,21 @@ class Guard:
         said = (
             f"{self._theirs.name} is {state}. Its backup is kept: {self._site.sets}/{by_hand.FILE} says how to use it"
         )
-        self._site.journal.write("backup.kept", drill=self._site.id, path=str(self._site.sets), restored=self._restored)
         self._told(said)
+        say(self._site, "backup.kept", path=str(self._site.sets), restored=self._restored)
+
+    def _told(self, line: str) -> None:
+        """Say it, where somebody is there: the terminal may be gone, and that changes nothing of what is to be done."""
+        with contextlib.suppress(OSError, ValueError):
+            self._teller(line)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Once is enough: what follows is bringing the deployment back, and only SIGKILL ends that."""
+    del frame
+    for each in ASKING_TO_END:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def _write_secret(site: Site, name: str, secret: str) -> None:

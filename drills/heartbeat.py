@@ -59,8 +59,8 @@ the deployment of a profile. A shadow restore tells by the last one that came ba
 It keeps the newest 10,000 rows and the objects of two days.
 """
 _EXITS: Final = (
-    "exit status: 0 written (--daemon: ended by SIGTERM); 1 the row or the object could not be written; 4 the profile"
-    " cannot be used"
+    "exit status: 0 written, or installed (--daemon: ended by SIGTERM); 1 the row or the object could not be written,"
+    " or --install installed nothing; 4 the profile cannot be used"
 )
 
 
@@ -94,8 +94,8 @@ def main(given: argparse.Namespace) -> int:
     profile, redactor = load_profile(given.profile), Redactor()
     ignore_libpq_variables()
     writer = make_writer(profile, redactor)
-    if given.install:
-        _install(profile, writer.dsn.user, redactor)
+    if given.install and not _install(profile, writer.dsn.user, redactor):
+        return MISSED
     if given.daemon:
         return _daemon(writer, profile.heartbeat.interval_ns)
     return MISSED if (given.once or not given.install) and not writer.beat() else WRITTEN
@@ -247,12 +247,22 @@ def _daemon(writer: Writer, interval_ns: int) -> int:
     return WRITTEN
 
 
-def _install(profile: Profile, role: str, redactor: Redactor) -> None:
+def _install(profile: Profile, role: str, redactor: Redactor) -> bool:
     """Make schema and table, and grant the writer what it needs; print the SQL where nobody is named who may.
 
+    Returns:
+        whether they were made.
+
     Raises:
-        HarnessError: the server refused.
+        HarnessError: the profile names no writer, or the server refused.
     """
+    if profile.heartbeat.dsn is None:
+        raise HarnessError(
+            f"installing the heartbeat: profile {profile.path}, heartbeat.dsn",
+            seen=f"not given, so that {role}, the role of postgresql.dsn, would be given the right to write. Nothing"
+            " was installed",
+            remedy="make a role of its own for the heartbeat, and name it there: docs/heartbeat.md",
+        )
     statements = sql.SQL(MAKE).format(role=sql.Identifier(role))
     admin = profile.attached.admin_dsn if profile.attached else None
     if not admin:
@@ -260,7 +270,8 @@ def _install(profile: Profile, role: str, redactor: Redactor) -> None:
             f"-- The profile has no postgresql.admin_dsn. To be run by whoever may, in the application's database:\n"
             f"{statements.as_string()}"
         )
-        return
+        sys.stderr.write("nothing was installed: the SQL was only printed\n")
+        return False
     dsn = read_dsn(admin, f"profile {profile.path}, postgresql.admin_dsn")
     redactor.learn(admin)
     if len(dsn.password) >= 6:
@@ -275,3 +286,4 @@ def _install(profile: Profile, role: str, redactor: Redactor) -> None:
             remedy="see that the role of postgresql.admin_dsn may create it, and that the writer's role is there",
         ) from None
     sys.stdout.write(f"made, unless it was there: {TABLE}, with the rights of {role} to write it\n")
+    return True

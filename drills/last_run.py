@@ -24,6 +24,9 @@ COMPONENTS: Final = ("configuration", "database", "objects")
 NUMBERED: Final = re.compile(r"(<(?:backup set|configuration backup)>)/[^/\s]+-\d+(?=/|$)")
 
 
+SHADOW: Final = "shadow"
+
+
 class NothingToShow(HarnessError):
     """There is no run to take a runbook from."""
 
@@ -39,11 +42,15 @@ class ProfileName:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinishedRun:
-    """The journal of a run that came to its end, and each drill's assessment by its id, as the evidence holds it."""
+    """The journal of a run that came to its end, and each drill's assessment by its id, as the evidence holds it.
+
+    ``newer``: the profile of the newest finished run, where that is another's; else empty.
+    """
 
     directory: Path
     events: Sequence[Event]
     assessed: Mapping[str, Mapping[str, Any]]
+    newer: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,27 +119,40 @@ def find_run(runs_directory: Path, profile: ProfileName) -> FinishedRun:
     """The newest run of just this profile that was closed and drilled something.
 
     Raises:
-        NothingToShow: there is none.
+        NothingToShow: there is none, or only shadow restores.
         UsageProblem: its journal was altered.
     """
-    other = ""
+    other = newer = shadow = ""
     for directory in sorted((path.parent for path in runs_directory.glob("*/journal.jsonl")), reverse=True):
         opened = next(read_lines(directory / "journal.jsonl"), {})
         of = opened.get("profile", {})
         if opened.get("kind") != "run.opened" or of.get("sha256") != profile.sha256:
             if of.get("name") == profile.name:
                 other = other or f"; run {directory.name} was of that name, and of another content"
+            elif not newer and _finished(directory):
+                newer = str(of.get("name", ""))
             continue
-        kinds = {event.get("kind") for event in read_lines(directory / "journal.jsonl")}
-        if {"drill.opened", "run.closed"} <= kinds:
+        if _finished(directory):
             return FinishedRun(
-                directory=directory, events=read_journal(directory / "journal.jsonl"), assessed=_assessed(directory)
-            )
+                directory=directory, events=read_journal(directory / "journal.jsonl"), assessed=_assessed(directory),
+                newer=newer,
+            )  # fmt: skip
+        if not shadow and _finished(directory, shadow=True):
+            shadow = f"; run {directory.name} is a shadow restore, which has no runbook"
+    drill = f"drill it first: pytest drills{profile.option}"
     raise NothingToShow(
         f"a finished run of profile {profile.name} in {runs_directory}",
-        seen=f"none{other}",
-        remedy=f"drill it first: pytest drills{profile.option}",
+        seen=f"none{shadow}{other}",
+        remedy=drill if profile.option or not newer else f"name the profile by --profile FILE ({newer}), or {drill}",
     )
+
+
+def _finished(directory: Path, *, shadow: bool = False) -> bool:
+    """Whether a run came to its end and drilled something, by shadow restores or by others."""
+    events = list(read_lines(directory / "journal.jsonl"))
+    opened = [event for event in events if event.get("kind") == "drill.opened"]
+    drilled = any((event.get("level") == SHADOW) is shadow for event in opened)
+    return drilled and any(event.get("kind") == "run.closed" for event in events)
 
 
 def _assessed(directory: Path) -> dict[str, Mapping[str, Any]]:

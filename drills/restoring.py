@@ -19,6 +19,7 @@ from drills.contract import KeepsInBucket, KillsRestore, SpoilsBackup, Target, T
 from drills.made import Made
 from drills.site import Site
 from fixtures.backup_set import COMPONENTS, check_manifest, count_files
+from fixtures.damage import looking_first
 from fixtures.processes import CommandFailed
 from reports.records import Failure, Finding, HarnessError, utc_stamp, wait_until
 
@@ -202,37 +203,9 @@ def list_spared(site: Site) -> Path | None:
 def restore_objects(site: Site, made: Made, target: Target | None) -> None:
     """Put back what the bucket lacks."""
     until = target if isinstance(site.scenario.objects, KeepsInBucket) else None
+    looking_first(site.deployment)()
     with restoring(site, "objects"):
         site.scenario.objects.restore(made.backup.place("objects"), site.deployment.objects, site.restore_job(until))
-
-
-def bring_back(site: Site, made: Sequence[Made]) -> None:
-    """Bring both stores to the instant of one set, outside of what is measured: the oldest, which no disaster spoils.
-
-    Raises:
-        HarnessError: a tool failed, or a service did not come up.
-    """
-    deployment, scenario, plan, chosen = site.deployment, site.scenario, site.plan, made[0]
-    # Where objects came back from the copy, rows that are younger would refer to what is lost.
-    database = bool(plan.database) or plan.objects != "keep"
-    with site.journal.phase("bring back", drill=site.id):
-        deployment.shut_out_clients()
-        if database:
-            deployment.discard_database()
-        if plan.objects == "rebuild":
-            deployment.discard_objects()
-        deployment.provision(
-            database=database and scenario.database.into == "server", objects=plan.objects == "rebuild"
-        )
-        job = site.restore_job()
-        if plan.configuration:
-            values = scenario.configuration.restore(chosen.backup.place("configuration"), job)
-            deployment.write_configuration(values)
-        if database:
-            scenario.database.restore(chosen.backup.place("database"), deployment.database, job)
-        scenario.objects.restore(chosen.backup.place("objects"), deployment.objects, job)
-        deployment.admit_clients()
-        deployment.start_services()
 
 
 @contextlib.contextmanager

@@ -36,6 +36,34 @@ BY_HAND: Final = {
         " | grep --invert-match --line-regexp 'CREATE ROLE postgres;' > '<scratch>/roles.sql'"
     ),
 }
+# The same for a deployment that somebody else runs: its server lived on, and the suite closes it to nobody.
+ATTACHED: Final = "attached"
+STEPS_ATTACHED: Final = STEPS | {
+    "shut out": "Stop the services. Nobody else is kept out of the server.",
+    "provision": "See that the database is gone and the bucket is empty: nothing is restored over what is there. Hold"
+    " the backup set against its manifest before anything is read from it.",
+    "restore configuration": "Write the restored values into the services' environment file, as NAME=value lines, with"
+    " the owner and the mode that it had; nothing where the profile names no configuration.file.",
+    "start": "Start the services, each once those behind it are ready.",
+}
+BY_HAND_ATTACHED: Final = {
+    ("configuration", "age"): (
+        "umask 077\n"
+        "# One JSON object of the values; remove the file afterwards.\n"
+        "age --decrypt --identity '<identity file>' --output '<scratch>/values.json'"
+        " '<configuration backup>/configuration/environment.json.age'"
+    ),
+    ("database", "pg_dump"): (
+        "# The roles, for psql to read, without those that are there already, and without tablespaces, which outlived\n"
+        "# the database with their server; remove both files afterwards. Reach the server as the next command does.\n"
+        "umask 077\n"
+        "psql --dbname=postgres --no-align --tuples-only"
+        " --command=\"SELECT format('CREATE ROLE %I;', rolname) FROM pg_roles\" > '<scratch>/there'\n"
+        "age --decrypt --identity '<identity file>' '<backup set>/database/roles.sql.age'"
+        " | grep --invert-match --line-regexp --fixed-strings --file='<scratch>/there'"
+        " | grep --invert-match '^CREATE TABLESPACE ' > '<scratch>/roles.sql'"
+    ),
+}
 # What has to be done after a restore of the server's files, by the method's log.
 _RECOVER: Final = (
     "# To be added to postgresql.auto.conf in <data directory>; the target is left out to go as far as the log does:\n"
@@ -152,7 +180,7 @@ def _procedure(drill: Drill) -> Iterator[str]:
         if step.name == "start" and "database" in _restored(drill):
             yield ROTATE_AGAIN
             yield _fenced(BY_ROTATION)
-        yield from _step(step, methods)
+        yield from _step(step, methods, attached=opened["provider"] == ATTACHED)
 
 
 def _restored(drill: Drill) -> list[str]:
@@ -171,15 +199,16 @@ def _recovery_time(drill: Drill) -> str:
     return "none" if drill.recovery_ns is None else format_duration(drill.recovery_ns)
 
 
-def _step(step: Step, methods: Mapping[str, str]) -> Iterator[str]:
+def _step(step: Step, methods: Mapping[str, str], *, attached: bool) -> Iterator[str]:
+    steps, hand = (STEPS_ATTACHED, BY_HAND_ATTACHED) if attached else (STEPS, BY_HAND)
     component = step.name.removeprefix("restore ")
     if component in methods:
         yield f"Bring the {component} back by {methods[component]}."
-    if step.name in STEPS:
-        yield STEPS[step.name]
+    if step.name in steps:
+        yield steps[step.name]
     if step.seen:
         yield f"Seen: {'; '.join(step.seen)}."
-    by_hand = BY_HAND.get((component, methods.get(component, "")))
+    by_hand = hand.get((component, methods.get(component, "")))
     if by_hand:
         yield "By hand, for what the suite does in its own process:"
         yield _fenced(by_hand)

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import datetime
 import enum
+import errno
 import hashlib
 import json
 import os
@@ -268,26 +269,39 @@ class Journal:
     """An append-only JSON-lines file, written as things happen, each line carrying the digest of the one before.
 
     A line is ``{"n", "t", "utc", "kind", …, "prev", "hash"}``: ``t`` in nanoseconds since the run's origin, ``hash``
-    the SHA-256 of the canonical line without ``hash``. Safe to call from several threads.
+    the SHA-256 of the canonical line without ``hash``. Safe to call from several threads. What interrupts a write, or
+    a disk that is full, leaves the line in it whole or not at all.
     """
 
     def __init__(self, path: Path, *, clock: Clock, redactor: Redactor) -> None:
         self.path, self.clock, self.redactor = path, clock, redactor
         self._lock = threading.Lock()
-        self._n, self._prev = 0, GENESIS
-        self._file = path.open("x", encoding="utf-8", newline="\n")
+        self._n, self._prev, self._size = 0, GENESIS, 0
+        # What the next three are once the file has this size: an interrupt may come between a write and its account.
+        self._pending: tuple[int, str, int] | None = None
+        self._file = path.open("xb", buffering=0)
 
     def write(self, kind: str, **fields: Any) -> dict[str, Any]:
         """Append one event and hand it back. It is in the operating system's hands, not yet on the platter."""
         with self._lock:
+            self._settle()
             event: dict[str, Any] = {"n": self._n, "t": self.clock.now(), "utc": utc_stamp(), "kind": kind}
             event.update(self.redactor.clean_all(fields))
             event["prev"] = self._prev
             event["hash"] = hashlib.sha256(canonical(event)).hexdigest()
-            self._file.write(canonical(event).decode() + "\n")
-            self._file.flush()
-            self._n, self._prev = self._n + 1, event["hash"]
+            line = canonical(event) + b"\n"
+            self._pending = self._n + 1, event["hash"], self._size + len(line)
+            if self._file.write(line) != len(line):
+                self._file.truncate(self._size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            self._settle()
             return event
+
+    def _settle(self) -> None:
+        """Take a line into account that is in the file whole; doing so again changes nothing."""
+        if self._pending and os.fstat(self._file.fileno()).st_size == self._pending[2]:
+            self._n, self._prev, self._size = self._pending
+        self._pending = None
 
     @contextlib.contextmanager
     def phase(self, name: str, **fields: Any) -> Iterator[dict[str, Any]]:
@@ -307,7 +321,6 @@ class Journal:
     def close(self) -> None:
         """Flush to the platter and close. Further writes raise ``ValueError``."""
         if not self._file.closed:
-            self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
 

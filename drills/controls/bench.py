@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import psycopg
 
@@ -19,7 +19,10 @@ from fixtures.backup_set import BackupSet
 from fixtures.deployment import Deployment
 from reports.records import Finding, Journal
 
-COPY: Final = "enprivacy_drill_copy"
+
+def copy_name(run_id: str) -> str:
+    """The database in which a run proves its controls; the run's id is in it, so that it is nobody else's."""
+    return f"enprivacy_drill_copy_{run_id.lower()}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,9 +96,14 @@ class Bench:
         made = self.outcome.made
         return Expected(database=made.instant.fingerprint, configuration=made.configuration, key=self.outcome.key)
 
+    @property
+    def copy(self) -> str:
+        """The name of the copy of the database."""
+        return copy_name(self.site.record.run_id)
+
     def connect(self) -> psycopg.Connection[Any]:
         """A superuser's connection to the copy of the database."""
-        return self.deployment.database.connect(COPY)
+        return self.deployment.database.connect(self.copy)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

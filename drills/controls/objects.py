@@ -22,11 +22,15 @@ from drills.controls.bench import Bench, Control, Seen
 from drills.schema_queries import references_query, tenant_pattern
 from reports.records import Finding
 
-SCRATCH_BUCKET: Final = "enprivacy-drill-copy"
 SAMPLE: Final = 4
 # How many objects that were uploaded between the two copies are looked at: a control needs one.
 MOST: Final = 1000
-Mutation = Callable[[minio.Minio, list[str]], str]
+Mutation = Callable[[minio.Minio, str, list[str]], str]
+
+
+def scratch_bucket(run_id: str) -> str:
+    """The bucket in which a run breaks copies of objects; the run's id is in it, so that it is nobody else's."""
+    return f"enprivacy-drill-copy-{run_id.lower()}"
 
 
 def controls(bench: Bench) -> Iterator[Control]:
@@ -35,7 +39,7 @@ def controls(bench: Bench) -> Iterator[Control]:
     yield Control(
         name="healthy twin of the objects",
         breaks="nothing",
-        look=lambda: _with_objects(bench, lambda client, keys: "the copies as they are"),
+        look=lambda: _with_objects(bench, lambda client, bucket, keys: "the copies as they are"),
     )
     for name, breaks, code, mutate, refer in (
         ("object lost", "an object removed", "OBJECT-LOST", _remove, None),
@@ -74,50 +78,50 @@ def controls(bench: Bench) -> Iterator[Control]:
     )
 
 
-def _remove(client: minio.Minio, keys: list[str]) -> str:
-    client.remove_object(SCRATCH_BUCKET, keys[0])
+def _remove(client: minio.Minio, bucket: str, keys: list[str]) -> str:
+    client.remove_object(bucket, keys[0])
     return keys[0]
 
 
-def _alter(client: minio.Minio, keys: list[str]) -> str:
-    response = client.get_object(SCRATCH_BUCKET, keys[0])
+def _alter(client: minio.Minio, bucket: str, keys: list[str]) -> str:
+    response = client.get_object(bucket, keys[0])
     try:
         content = bytearray(response.read())
     finally:
         response.close()
         response.release_conn()
     content[len(content) // 2] ^= 1
-    client.put_object(SCRATCH_BUCKET, keys[0], io.BytesIO(bytes(content)), len(content))
+    client.put_object(bucket, keys[0], io.BytesIO(bytes(content)), len(content))
     return keys[0]
 
 
-def _add(client: minio.Minio, keys: list[str]) -> str:
+def _add(client: minio.Minio, bucket: str, keys: list[str]) -> str:
     key = keys[0] + "-added"
-    client.put_object(SCRATCH_BUCKET, key, io.BytesIO(b"nobody wrote this"), 17)
+    client.put_object(bucket, key, io.BytesIO(b"nobody wrote this"), 17)
     return key
 
 
 def _with_objects(bench: Bench, mutate: Mutation, *, refer: Callable[[], list[str]] | None = None) -> Seen:
     """Copy a sample of the restored objects, break one, and judge the bucket's inventory with it in its place."""
     store = bench.deployment.objects
-    client = store.client(connections=4)
+    client, scratch = store.client(connections=4), scratch_bucket(bench.site.record.run_id)
     sample = refer() if refer else [entry.key for entry in _sample(bench)]
     if not sample:
         return Seen()
-    client.make_bucket(SCRATCH_BUCKET)
+    client.make_bucket(scratch)
     try:
         for key in sample:
-            client.copy_object(SCRATCH_BUCKET, key, minio.commonconfig.CopySource(store.bucket, key))
-        victim = mutate(client, sample)
-        scratch = take_inventory(
-            client, SCRATCH_BUCKET, bench.directory / "control-sample.jsonl", describe=frozenset(), workers=4
+            client.copy_object(scratch, key, minio.commonconfig.CopySource(store.bucket, key))
+        victim = mutate(client, scratch, sample)
+        taken = take_inventory(
+            client, scratch, bench.directory / "control-sample.jsonl", describe=frozenset(), workers=4
         )
     finally:
-        for item in list(client.list_objects(SCRATCH_BUCKET, recursive=True)):
-            client.remove_object(SCRATCH_BUCKET, str(item.object_name))
-        client.remove_bucket(SCRATCH_BUCKET)
+        for item in list(client.list_objects(scratch, recursive=True)):
+            client.remove_object(scratch, str(item.object_name))
+        client.remove_bucket(scratch)
     observed = bench.directory / "control-observed.jsonl"
-    write_inventory(observed, _with_sample(bench.bucket, scratch.path, set(sample)))
+    write_inventory(observed, _with_sample(bench.bucket, taken.path, set(sample)))
     if refer:
         findings, _ = _references(bench, observed)
     else:

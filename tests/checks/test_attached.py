@@ -45,7 +45,9 @@ file = "{environment_file}"
 def elsewhere(tmp_path_factory):
     """A deployment that this module runs, with a role in it that may read and nothing else."""
     clock, redactor = Clock.start(), Redactor()
-    workspace = open_workspace(tmp_path_factory.mktemp("elsewhere"), "elsewhere", clock=clock, redactor=redactor)
+    workspace = open_workspace(
+        tmp_path_factory.mktemp("elsewhere"), f"elsewhere-{os.getpid()}", clock=clock, redactor=redactor
+    )
     try:
         profile = load_profile(DEFAULT_PROFILE)
         ground = find_tools(workspace, profile)

@@ -63,14 +63,15 @@ class Beating:
             "SECRET": SECRET,
         }
 
-    def argv(self, *arguments, admin=False):
+    def argv(self, *arguments, admin=False, writer=True):
         line = 'admin_dsn = "${OPERATOR_DSN}"' if admin else ""
-        self.path.write_text(PROFILE.format(endpoint=self.store.handle.endpoint, admin=line))
+        text = PROFILE.format(endpoint=self.store.handle.endpoint, admin=line)
+        self.path.write_text(text if writer else text.replace('dsn = "${HEARTBEAT_DSN}"', ""))
         return [sys.executable, "-m", "drills", "heartbeat", "--profile", self.path, *arguments]
 
-    def run(self, *arguments, admin=False):
+    def run(self, *arguments, **profile):
         return subprocess.run(
-            self.argv(*arguments, admin=admin), cwd=ROOT, env=self.environment(), capture_output=True, text=True,
+            self.argv(*arguments, **profile), cwd=ROOT, env=self.environment(), capture_output=True, text=True,
             timeout=60,
         )  # fmt: skip
 
@@ -153,10 +154,21 @@ def test_without_its_table_a_beat_is_missed_in_one_line_that_names_the_remedy(ba
 
 
 def test_the_sql_that_is_printed_is_all_that_somebody_else_has_to_run(bare):
-    printed = bare.run("--install").stdout
+    done = bare.run("--install")
+    printed = done.stdout
+    assert done.returncode == 1 and "nothing was installed" in done.stderr
     with bare.server.handle.connect() as connection:
         connection.execute(printed.encode())
     assert bare.run("--once").returncode == 0
+
+
+@pytest.mark.parametrize("admin", [False, True])
+def test_the_role_that_reads_is_never_made_one_that_writes(bare, admin):
+    done = bare.run("--install", admin=admin, writer=False)
+    assert done.returncode == 1 and "heartbeat.dsn" in done.stderr and "Nothing was installed" in done.stderr
+    assert "GRANT" not in done.stdout + done.stderr
+    with bare.server.handle.connect() as connection:
+        assert connection.execute("SELECT to_regnamespace('enprivacy_heartbeat')").fetchone() == (None,)
 
 
 def test_row_and_object_of_a_beat_are_one_by_a_role_that_may_do_nothing_else(installed):

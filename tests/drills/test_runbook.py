@@ -41,8 +41,8 @@ class Writer:
         name = drill["name"]
         objectives = {"rto": {"target_ns": 3_600_000_000_000, "source": "the profile"}, "rpo": {"target_ns": None}}
         self.journal.write(
-            "drill.opened", drill=name, architecture="single-node", provider="embedded", stand_in=True,
-            disaster=drill.get("disaster", "total_loss"), methods=METHODS | drill.get("methods", {}),
+            "drill.opened", drill=name, architecture="single-node", provider=drill.get("provider", "embedded"),
+            stand_in=True, disaster=drill.get("disaster", "total_loss"), methods=METHODS | drill.get("methods", {}),
             tools={"postgresql": "17.10"}, objectives=objectives, **drill.get("opened", {}),
         )  # fmt: skip
         with self.journal.phase("back up", drill=name):
@@ -207,6 +207,40 @@ def test_without_a_run_of_the_profile_it_says_how_to_make_one(written, runbook, 
     assert "run 20260101T000000Z-0001 was of that name, and of another content" in said
     assert f"pytest drills --profile {profile}" in said
     assert runbook()[0] == NOTHING
+
+
+def test_a_shadow_restore_has_no_runbook_and_does_not_hide_an_older_one(written, runbook):
+    shadow = {"name": "shadow", "opened": {"level": "shadow"}, "methods": {}}
+    written.run("20260102T000000Z-0002", [shadow])
+    status, said = runbook()
+    assert status == NOTHING
+    assert "run 20260102T000000Z-0002 is a shadow restore, which has no runbook" in said and "lacks" not in said
+    written.run("20260101T000000Z-0001", [{"name": "one"}])
+    assert "run `20260101T000000Z-0001`" in runbook()
+
+
+def test_where_the_newest_run_is_of_another_profile_and_none_was_named_that_is_told(written, capsys):
+    def said():
+        return main(["runbook", f"--runs-directory={written.runs}"]), capsys.readouterr()
+
+    written.run("20260102T000000Z-0002", [{"name": "theirs"}], profile=("ours.toml", "0" * 64))
+    status, printed = said()
+    assert status == NOTHING and "name the profile by --profile FILE (ours.toml)" in printed.err
+    written.run("20260101T000000Z-0001", [{"name": "built-in"}])
+    status, printed = said()
+    assert status == PRINTED and "20260101T000000Z-0001" in printed.out
+    assert "a newer run is of profile ours.toml" in printed.err
+
+
+def test_of_a_server_that_lived_on_nothing_is_shown_that_only_the_suites_own_has(written, runbook):
+    phases = ["detect", "shut out", "provision", "restore configuration", "restore database", "start"]
+    written.run("20260101T000000Z-0001", [{"name": "one", "phases": phases}])
+    ours = ("pg_ctl", "CREATE ROLE postgres;", "environment.json'", "empty servers", "role and keys in")
+    assert [each for each in ours if each not in runbook()] == []
+    written.run("20260102T000000Z-0002", [{"name": "one", "phases": phases, "provider": "attached"}])
+    theirs = runbook()
+    assert [each for each in ours if each in theirs] == []
+    assert "SELECT format('CREATE ROLE %I;', rolname) FROM pg_roles" in theirs and "values.json" in theirs
 
 
 @pytest.mark.parametrize("verdict", ["failed", "error"])

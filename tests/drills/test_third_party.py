@@ -349,7 +349,9 @@ def test_it_is_observed_and_nothing_of_it_is_written(tracking, suite):
 
 @pytest.mark.slow
 def test_it_is_destroyed_and_restored_once_armed_and_goes_on_as_before(tracking, suite):
-    suite.environment |= tracking.environment
+    # So that its work directory, below the temporary one of the tests, is a place that lasts.
+    suite.environment |= tracking.environment | {"TMPDIR": str(suite.place)}
+    suite.work = suite.place.with_name(f"{suite.place.name}-lasting")
     document, _ = tracking.write()
     profile = RECIPE / "profile.toml"
     words = (f"--profile={profile}", "--destroy=tracking", "-k", "pg_dump-rclone-total_loss")

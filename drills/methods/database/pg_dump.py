@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Final, Literal
 
@@ -16,6 +17,7 @@ from reports.records import HarnessError
 DUMP: Final = "dump"
 # A database dump carries no roles, memberships and role settings. They hold password verifiers, so they are encrypted.
 ROLES: Final = "roles.sql.age"
+MAKES: Final = re.compile(rb"CREATE DATABASE .*?( WITH TEMPLATE = .*;)\s*$")
 
 
 class PgDump:
@@ -59,11 +61,28 @@ class PgDump:
 
     def restore(self, backup: Path, target: Database, job: Job) -> None:
         """Restore the roles, then the database with its owner, grants and settings; the first error ends it."""
+        self._restore_roles(backup, target, job)
+        self._restore(backup, target, "postgres", job, "--create")
+
+    def rehearse(self, backup: Path, target: Database, name: str, job: Job) -> None:
+        """See ``drills.contract.Rehearses``: the statements that make the database are the dump's own."""
+        self._restore_roles(backup, target, job, ending=b"\nROLLBACK;\n")
+        made = job.processes.run(
+            [target.tools.path("pg_restore"), "--create", "--schema-only", "--file=-", backup / DUMP],
+            timeout=job.seconds,
+            env=target.environment(),
+        )
+        statement = _making(made.output, name)
+        with target.connect("postgres") as connection:
+            connection.execute(statement)
+        self._restore(backup, target, name, job)
+
+    def _restore_roles(self, backup: Path, target: Database, job: Job, *, ending: bytes = b"") -> None:
         tools, environment = target.tools, target.environment()
         plain = job.processes.logs / "roles.sql"
         os.close(os.open(plain, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))
         try:
-            plain.write_bytes(_without_those_there(_decrypt(backup / ROLES, job), target))
+            plain.write_bytes(_without_those_there(_decrypt(backup / ROLES, job), target) + ending)
             job.processes.run(
                 [
                     tools.path("psql"),
@@ -82,7 +101,6 @@ class PgDump:
             )
         finally:
             plain.unlink()
-        self._restore(backup, target, "postgres", job, "--create")
 
     def restore_beside(self, backup: Path, target: Database, name: str, job: Job) -> None:
         """Restore the dump's tables with their rows into an empty database of any name; no indexes and constraints."""
@@ -116,12 +134,27 @@ def _without_those_there(script: bytes, target: Database) -> bytes:
     Creating one again would end the script. All else of it is as good for what is there: it sets what the backup held.
     """
     with target.connect("postgres") as connection:
+        # The script's names are quoted where they must be, whatever the server's own setting says.
+        connection.execute("SET quote_all_identifiers = off")
         roles = connection.execute("SELECT quote_ident(rolname) FROM pg_roles").fetchall()
         spaces = connection.execute("SELECT quote_ident(spcname) FROM pg_tablespace").fetchall()
     there = {f"CREATE ROLE {name};".encode() for (name,) in roles}
     places = tuple(f"CREATE TABLESPACE {name} ".encode() for (name,) in spaces)
     lines = script.split(b"\n")
     return b"\n".join(line for line in lines if line not in there and not line.startswith(places))
+
+
+def _making(script: Path, name: str) -> bytes:
+    """The statement of a dump's script that makes its database, for one of another name.
+
+    Raises:
+        HarnessError: there is none.
+    """
+    with script.open("rb") as file:
+        for line in file:
+            if match := MAKES.match(line):
+                return b'CREATE DATABASE "%s"%s' % (name.replace('"', '""').encode(), match[1])
+    raise HarnessError(f"dump {script}", seen="no statement makes its database", remedy="report it")
 
 
 def _decrypt(path: Path, job: Job) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -61,6 +62,10 @@ class RcloneCrypt:
                 seen="the passphrase does not open its names",
                 remedy="give the backup.passphrase that it was made with; if it is that one, fetch the backup again",
             ) from None
+
+    def list_copy(self, backup: Path, job: Job) -> Iterator[tuple[str, int]]:
+        """See ``drills.contract.ListsCopy``."""
+        return rclone.listed(_sealed(backup, job), processes=job.processes, seconds=job.seconds)
 
 
 def _sealed(path: Path, job: Job) -> rclone.Place:

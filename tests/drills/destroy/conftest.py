@@ -1,6 +1,7 @@
 """A deployment that is not the suite's: two servers, four services started by plain commands, and its profile."""
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -59,6 +60,8 @@ class Somebody:
         self.made, self.place, self.ground = made, place, ground
         self.home, self.directory = made.directory / "home", place / "described"
         self.directory.mkdir()
+        # So that its work directory, below the temporary one of the tests, is a place that lasts.
+        (place / "tmp").mkdir()
         self.profile = self.directory / "profile.toml"
         (self.directory / "steps.toml").write_text(STEPS)
         with made.database.connect() as connection:
@@ -122,7 +125,7 @@ class Somebody:
 
     def environment(self, changed=()):
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PG"))}
-        return inherited | self.secrets | {"COLUMNS": "200"} | dict(changed)
+        return inherited | self.secrets | {"COLUMNS": "200", "TMPDIR": str(self.place / "tmp")} | dict(changed)
 
     def drill(self, name="acme-staging", chosen="pg_dump-rclone-total_loss", more=(), **secrets_changed):
         return self.run("pytest", *self.arguments(name, chosen, more), **secrets_changed)
@@ -215,10 +218,30 @@ def _toml(value):
     return json.dumps(value)
 
 
+@pytest.fixture
+def precious(somebody):
+    """What bears names of the suite's and is somebody's: as ``remains`` of the drill's tests tells it."""
+    store, beside, key = somebody.made.objects, "enprivacy-drill-copy", "enprivacy-drill/precious"
+    client = store.client()
+    client.make_bucket(beside)
+    for bucket in (beside, store.bucket):
+        client.put_object(bucket, key, io.BytesIO(b"x"), 1)
+    with somebody.made.database.connect("postgres") as connection:
+        connection.execute("CREATE DATABASE enprivacy_drill_copy")
+        yield [("enprivacy_drill_copy",), key]
+        connection.execute("DROP DATABASE enprivacy_drill_copy")
+    for bucket in (beside, store.bucket):
+        client.stat_object(bucket, key)
+        client.remove_object(bucket, key)
+    client.remove_bucket(beside)
+
+
 @pytest.fixture(scope="module")
 def somebody(tmp_path_factory):
     clock, redactor = Clock.start(), Redactor()
-    workspace = open_workspace(tmp_path_factory.mktemp("somebody"), "somebody", clock=clock, redactor=redactor)
+    workspace = open_workspace(
+        tmp_path_factory.mktemp("somebody"), f"somebody-{os.getpid()}", clock=clock, redactor=redactor
+    )
     made = None
     try:
         profile = load_profile(DEFAULT_PROFILE)

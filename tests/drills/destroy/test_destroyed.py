@@ -41,7 +41,7 @@ def remains(somebody):
     with somebody.made.database.connect() as connection:
         names = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'enprivacy_drill%'"
         schemas = [name for (name,) in connection.execute(names)]
-        copies = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE '%copy'").fetchall()
+        copies = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'enprivacy_drill_%'").fetchall()
     return schemas + copies + [key for key, _ in listed(somebody.made.objects) if key.startswith("enprivacy-drill")]
 
 
@@ -106,15 +106,17 @@ def test_what_may_not_be_destroyed_is_not_armed(somebody, wrong):
 # Destroyed and restored.
 
 
-def test_it_is_destroyed_restored_and_left_as_it_was(somebody):
+def test_it_is_destroyed_restored_and_left_as_it_was(somebody, precious):
     before = somebody.made.environment_file.read_bytes(), somebody.made.environment_file.stat()
     somebody.arm()
     code, output = somebody.drill(chosen=f"{TOTAL_LOSS} or pg_dump-rclone-database_dropped")
     assert code == 0, output
     evidence = somebody.evidence()[-1]
     assert [each["verdict"] for each in evidence["drills"]] == ["passed", "passed"]
+    before_the_strike = {"backup holds the bucket", "no object has tags", "restore rehearsed"}
+    assert all(before_the_strike <= {check["check"] for check in each["checks"]} for each in evidence["drills"])
     assert output.count("will be destroyed now, and restored:") == 2
-    assert ready(somebody) == [200] * 4 and remains(somebody) == []
+    assert ready(somebody) == [200] * 4 and remains(somebody) == precious
     after = somebody.made.environment_file.read_bytes(), somebody.made.environment_file.stat()
     assert after[0] == before[0]
     assert (after[1].st_uid, stat.S_IMODE(after[1].st_mode)) == (before[1].st_uid, stat.S_IMODE(before[1].st_mode))
@@ -135,13 +137,16 @@ def test_armed_once_is_for_one_run(somebody):
     assert code == 4 and "marker in the database: none" in output
 
 
-def test_a_drill_that_is_interrupted_after_the_strike_brings_it_back(somebody):
+# By its operator, or by a service manager. A closed terminal is handled alike.
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_a_drill_that_is_interrupted_after_the_strike_brings_it_back(somebody, asked):
     documents = len([key for key, _ in listed(somebody.made.objects)])
     somebody.arm()
     popen = begun(somebody, '"kind":"strike.proven"')
-    popen.send_signal(signal.SIGINT)
+    popen.send_signal(asked)
     output = popen.communicate(timeout=120)[0]
     assert popen.returncode == 2 and "it is restored now" in output, output
+    assert re.search(r"should this run not end: \S+/RESTORE.txt says how", output)
     assert ready(somebody) == [200] * 4 and remains(somebody) == []
     assert len([key for key, _ in listed(somebody.made.objects)]) >= documents
     (kept,) = somebody.kept()
@@ -150,6 +155,8 @@ def test_a_drill_that_is_interrupted_after_the_strike_brings_it_back(somebody):
 
 
 def test_what_a_killed_drill_destroyed_is_kept_named_by_the_next_run_and_restored_by_hand(somebody):
+    before = somebody.made.environment_file.stat()
+    somebody.made.environment_file.chmod(0o640)
     somebody.arm()
     popen = begun(somebody, '"kind":"strike.proven"')
     popen.kill()
@@ -161,26 +168,55 @@ def test_what_a_killed_drill_destroyed_is_kept_named_by_the_next_run_and_restore
     code, output = somebody.drill()
     (kept,) = somebody.kept()
     assert code == 4 and f"kept: {kept} holds the backup of a deployment that was destroyed" in output
+    with somebody.made.database.connect("postgres") as connection:
+        connection.execute(f"CREATE DATABASE {somebody.made.database.name}")  # as a restore that was killed leaves it
     _restore_by_hand(somebody, (kept / "RESTORE.txt").read_text())
+    status = somebody.made.environment_file.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (before.st_uid, before.st_gid, 0o640)
+    assert not list(kept.rglob("roles.sql"))
     wait_until(lambda: ready(somebody) == [200] * 4, seconds=30, interval=0.1, what="the services, started by hand")
     with somebody.made.database.connect() as connection:
         assert connection.execute("SELECT count(*) FROM app.documents").fetchone() > (0,)
     assert any(key.startswith("workspaces/") for key, _ in listed(somebody.made.objects))
+    with somebody.made.database.connect() as connection:
+        connection.execute("DROP SCHEMA enprivacy_drill CASCADE")
+    left = [key for key, _ in listed(somebody.made.objects) if run in key]
+    for key in left:
+        somebody.made.objects.client().remove_object(somebody.made.objects.bucket, key)
     somebody.disarm()
+    assert remains(somebody) == []
     shutil.rmtree(kept.parent)
 
 
 def _restore_by_hand(somebody, text):
-    """Every command of the file, as a person types it, but the roles, which the server still has."""
+    """Every command of the file, as a person types it."""
     database, store = somebody.made.database, somebody.made.objects
     lines = [line.strip() for line in text.splitlines() if line.startswith("   ")]
-    lines = [line for line in lines if not re.search(r"age --decrypt|roles\.sql|AWS_ACCESS_KEY_ID", line)]
     environment = somebody.environment() | {
         "PGPASSWORD": database.password, "AWS_ACCESS_KEY_ID": store.access_key,
         "AWS_SECRET_ACCESS_KEY": store.secret_key,
     }  # fmt: skip
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    # Nothing of the suite's is on the PATH.
+    environment["PATH"] = "/usr/bin:/bin"
     subprocess.run(["bash", "-ec", "\n".join(lines)], check=True, env=environment, cwd=somebody.place)
+
+
+def test_what_cannot_be_restored_is_not_destroyed(somebody):
+    with somebody.made.database.connect() as connection:
+        connection.execute(
+            "CREATE TABLE looked_at (n int); INSERT INTO looked_at VALUES (1);"
+            "CREATE FUNCTION fine(n int) RETURNS bool LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM looked_at)';"
+            "CREATE TABLE refuses (n int CHECK (fine(n))); INSERT INTO refuses VALUES (1)"
+        )
+        try:
+            somebody.arm()
+            code, output = somebody.drill()
+        finally:
+            connection.execute("DROP TABLE refuses; DROP FUNCTION fine; DROP TABLE looked_at")
+    assert code == 1 and "RESTORE-FAILED" in output and "rehearsed before the strike" in output, output
+    assert "will be destroyed now" not in output and somebody.kept() == [] and remains(somebody) == []
+    with somebody.made.database.connect("postgres") as connection:
+        assert connection.execute("SELECT FROM pg_database WHERE datname LIKE '%rehearsal%'").fetchall() == []
 
 
 def test_a_drill_that_does_not_pass_keeps_the_backup_and_says_where(somebody):

@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import shutil
+import subprocess
 
 import psycopg
 import pytest
@@ -181,11 +182,10 @@ def copied(somebody, place):
 
 
 @contextlib.contextmanager
-def configuration(somebody, make):
+def configuration(somebody, make, again=False):
     file = somebody.directory / "application.env"
     try:
-        with make(somebody, file) as values:
-            somebody.describe(configuration={"file": str(file)})
+        with make(somebody, file) as values, described(somebody, again, configuration={"file": str(file)}):
             yield values
     finally:
         file.unlink()
@@ -203,6 +203,32 @@ def of_another_server(somebody, file):
         text = somebody.made.environment_file.read_text()
         file.write_text(text.replace(f":{somebody.made.database.port}/", f":{port}/"))
         yield {}
+
+
+@contextlib.contextmanager
+def that_cannot_be_written_again(somebody, file):
+    file.write_text(somebody.made.environment_file.read_text() + "export EXTRA=1\n")
+    yield {}
+
+
+@contextlib.contextmanager
+def mounted(somebody, file):
+    """As a container has a single file of its host's."""
+    file.write_text(somebody.made.environment_file.read_text())
+    subprocess.run(["mount", "--bind", file, file], check=True)
+    try:
+        yield {}
+    finally:
+        subprocess.run(["umount", file], check=True)
+
+
+@contextlib.contextmanager
+def schema_of_that_name(somebody):
+    operator(somebody, "CREATE SCHEMA enprivacy_drill", "CREATE TABLE enprivacy_drill.precious AS SELECT 1 AS a")
+    try:
+        yield {}
+    finally:
+        operator(somebody, "DROP SCHEMA enprivacy_drill CASCADE")
 
 
 def alias(somebody, host):
@@ -247,7 +273,11 @@ ATTEMPTS = {
     "yesterday's marker": (marker_changed, [f"{AGED} '-25 hours'"], "marker's age: "),
     "tomorrow's marker": (marker_changed, [f"{AGED} '2 hours'"], "marker's age: "),
     "marker of another run": (marker_changed, [f"{USED} '20260101T000000Z-abcd'"], "marker unused: "),
-    "marker twice": (marker_changed, [f"INSERT INTO {MARKER} SELECT * FROM {MARKER}"], "marker in the database: 2"),
+    "marker twice": (
+        marker_changed,
+        [f"INSERT INTO {MARKER} (marker) SELECT marker FROM {MARKER}"],
+        "marker in the database: 2",
+    ),
     "service edited after arming": (edited, {"services.web": {"stop": ["true"]}}, "profile as it was armed: "),
     "roles edited after arming": (edited, {"postgresql": {"dsn": "${OPERATOR_DSN}"}}, "profile as it was armed: "),
     "swapped DSNs": (with_secrets, swapped(*BOTH), "operator's rights: "),
@@ -277,6 +307,13 @@ ATTEMPTS = {
     "look-alike data directory": (data_directory, [copied], "and the server's own is"),
     "linked configuration": (configuration, [a_link], "configuration: configuration.file is a symbolic link"),
     "configuration of another server": (configuration, [of_another_server], "one database: the application's own DSN"),
+    "configuration that is read and cannot be written": (
+        configuration,
+        [that_cannot_be_written_again, True],
+        "cannot be written again: configuration variable 'export EXTRA'",
+    ),
+    "mounted configuration": (configuration, [mounted, True], "it is a mount point"),
+    "a schema of the suite's name": (schema_of_that_name, {}, "names: schema enprivacy_drill is there already"),
     "somebody's session": (watched, {}, "other clients: 1 connected: observer"),
     "a replica that follows": (followed, {}, "other clients: 1 connected: postgres"),
 }
