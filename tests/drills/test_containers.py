@@ -20,7 +20,7 @@ from reports.records import wait_until
 LITTLE = "--scale=documents=4,database=64KiB"
 # Who and when: never the same in two runs.
 OF_ONE_RUN = re.compile(
-    r".*_ns|.*_utc|.*sha256|run_id|command|breaks|felt|lost_cases|worst_channel|(first|last)_.*_probe"
+    r".*_ns|.*_utc|.*sha256|run_id|command|deployment|breaks|felt|lost_cases|worst_channel|(first|last)_.*_probe"
 )
 # How much was written while the drill lasted; a drill in containers lasts longer.
 WRITTEN = re.compile(
