@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from drills.schema_queries import remark
 from drills.site import Site
 from fixtures.backup_set import COMPONENTS, BackupSet, sha256_of, write_manifest
 from fixtures.deployment import Deployment, NotGiven
+from fixtures.tree import files_below
 from reports.records import utc_stamp
 
 STORED = "fingerprint.json"
@@ -205,8 +207,8 @@ def _list_copy(site: Site, backup: BackupSet, number: int) -> Path:
     """The keys that the copy holds now, where they can be told from its files; an empty list otherwise."""
     path = site.directory / f"objects-first-pass-{number}.jsonl"
     place = backup.place("objects")
-    files = (file for file in place.rglob("*") if file.is_file()) if site.scenario.objects.plain else iter(())
-    keys = sorted_keys((file.relative_to(place).as_posix() for file in files), scratch=site.directory)
+    files = files_below(place) if site.scenario.objects.plain else iter(())
+    keys = sorted_keys((os.path.relpath(file.path, place) for file in files), scratch=site.directory)
     # Only the keys matter here: sizes and digests of what is there are compared after the restore.
     write_inventory(path, (ObjectEntry(key=key, size=0, sha256="") for key in keys))
     return path

@@ -21,6 +21,7 @@ from drills.sources.contract import Fetched, Fetching
 from drills.sources.database.take import SOURCE as DATABASE_NOW
 from drills.sources.objects.take import SOURCE as OBJECTS_NOW
 from fixtures.shadow_settings import TAKE, Kept
+from fixtures.tree import files_below
 from reports.records import NANOSECONDS
 
 NOW = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
@@ -148,7 +149,7 @@ def _copied(site: ShadowSite, looked: Looked) -> Iterator[None]:
 
 
 def _files(place: Path) -> int:
-    return sum(1 for path in place.rglob("*") if path.is_file())
+    return sum(1 for _ in files_below(place))
 
 
 def _one(connection: psycopg.Connection[Any], query: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from drills.sources.belonging import foreign, identifier_of
 from drills.sources.contract import Fetched, Fetching, Form
 from drills.sources.kinds import HEAD_BYTES, PART_OF_DIRECTORY, TABLE_OF_CONTENTS, UNFINISHED, kind_of, kind_of_head
 from drills.sources.own_set import decrypted_roles, described, is_set, problems_of, trouble_of
+from fixtures.tree import files_below
 from reports.records import Finding, HarnessError
 
 VERSION_FILE: Final = "PG_VERSION"
@@ -232,17 +232,13 @@ def _changed(path: Path) -> float:
 
 
 def _newest_change(directory: Path) -> float | None:
-    newest: float | None = None
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            newest = max(newest or 0.0, Path(folder, name).lstat().st_mtime)
-    return newest
+    return max((file.stat(follow_symlinks=False).st_mtime for file in files_below(directory)), default=None)
 
 
 def _bytes(path: Path) -> int:
     if path.is_file():
         return path.stat().st_size
-    return sum(each.lstat().st_size for each in path.rglob("*") if each.is_file())
+    return sum(file.stat(follow_symlinks=False).st_size for file in files_below(path))
 
 
 def text_of(at: float) -> str:
