@@ -39,7 +39,7 @@ trap '[ "$?" = 0 ] || {
 }' EXIT
 
 secret() { od -A n -N 18 -t x1 /dev/urandom | tr -d ' \n'; }
-operator=$(secret) owner=$(secret) reader=$(secret)
+operator=$(secret) owner=$(secret) reader=$(secret) pulse=$(secret)
 
 # The server refuses root: it is given an empty user namespace or, where that is forbidden, another user.
 data=$directory/postgresql
@@ -79,6 +79,7 @@ ask << END
 CREATE ROLE tracking LOGIN PASSWORD '$owner';
 CREATE DATABASE tracking OWNER tracking;
 CREATE ROLE reader LOGIN PASSWORD '$reader' IN ROLE pg_read_all_data;
+CREATE ROLE pulse LOGIN PASSWORD '$pulse';
 END
 identifier=$(echo "SELECT system_identifier FROM pg_control_system()" | ask)
 
@@ -114,6 +115,7 @@ ln -s "$(cd "$(dirname "$mlflow_python")" && pwd -P)/mlflow" "$directory/bin/mlf
 cat > "$directory/profile.env" << END
 export TRACKING_HOME='$directory'
 export TRACKING_URL='http://127.0.0.1:$tracking_port'
+export PULSE_DSN='postgresql://pulse:$pulse@127.0.0.1:$postgresql_port/tracking'
 export READER_DSN='postgresql://reader:$reader@127.0.0.1:$postgresql_port/tracking'
 export OPERATOR_DSN='postgresql://operator:$operator@127.0.0.1:$postgresql_port/tracking'
 export SYSTEM_IDENTIFIER='$identifier'

@@ -193,7 +193,7 @@ WRITES = """
 SELECT tup_inserted, tup_updated, tup_deleted FROM pg_stat_database WHERE datname = current_database()"""
 # An idle session tells what it counted after ten seconds at the latest.
 SETTLED_SECONDS = 11
-SECRETS = ("READER_DSN", "READER_SECRET", "OPERATOR_DSN", "OPERATOR_SECRET")
+SECRETS = ("PULSE_DSN", "READER_DSN", "READER_SECRET", "OPERATOR_DSN", "OPERATOR_SECRET")
 
 
 def state(tracking, place):
