@@ -21,7 +21,8 @@ from fixtures.network import free_ports
 from fixtures.processes import Processes
 from fixtures.providers.compose.program import ComposeProgram, find_compose
 from fixtures.providers.compose.project import OF_PROJECT, project_name
-from fixtures.providers.containers.clearing import LABEL
+from fixtures.providers.containers.clearing import LABEL, require_listener
+from fixtures.providers.containers.engine import engine_address
 from reports.records import Clock, Redactor, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -37,8 +38,9 @@ def absent(reason):
 @pytest.fixture(scope="module")
 def engine():
     try:
+        require_listener(engine_address())  # a client that finds nobody leaves its socket behind
         made = docker.from_env(timeout=60)
-    except docker.errors.DockerException:
+    except (OSError, docker.errors.DockerException):
         absent("no Docker engine answers")
     with contextlib.closing(made):
         yield made

@@ -13,7 +13,8 @@ import docker
 import psutil
 import pytest
 
-from fixtures.providers.containers.clearing import LABEL
+from fixtures.providers.containers.clearing import LABEL, require_listener
+from fixtures.providers.containers.engine import engine_address
 from fixtures.providers.containers.image import OWN_BASE
 from reports.records import wait_until
 
@@ -33,8 +34,9 @@ WRITTEN = re.compile(
 def engine():
     """A client of the engine; where the environment says that one must be there, its absence is a failure."""
     try:
+        require_listener(engine_address())  # a client that finds nobody leaves its socket behind
         made = docker.from_env(timeout=60)
-    except docker.errors.DockerException:
+    except (OSError, docker.errors.DockerException):
         assert "CONTAINERS_REQUIRED" not in os.environ, "CI has started an engine"
         pytest.skip("no Docker engine answers: docs/containers.md")
     with contextlib.closing(made):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-REFERENCE_CHECKS, REFERENCE_CONTROLS = 22, 76
+REFERENCE_CHECKS, REFERENCE_CONTROLS = 23, 76
 KEYS = ("queries.references", "queries.jobs", "queries.audit_events")
 
 
