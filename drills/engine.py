@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from checks.quiet import compare_archives, list_archive
 from checks.snapshot import HeldSnapshot, hold_snapshot
 from drills import conforming, ledger, restoring, verification, watching
 from drills.backing_up import hold_instant, make_set, read_instant
+from drills.chain import Chain
 from drills.contract import Archives, RotatesCredential, SpoilsBackup, Target
 from drills.controls.bench import Bench
 from drills.controls.prove import prove
@@ -31,10 +32,10 @@ from fixtures.network import answers
 from fixtures.objectives import Objective
 from fixtures.processes import Finished, Running
 from fixtures.rotation import Credential
-from reports.records import NANOSECONDS, Failure, Finding, HarnessError, Verdict, pause
+from reports.records import NANOSECONDS, Failure, Finding, Verdict, pause
 
 
-class Drill:
+class Drill(Chain):
     """One scenario on one deployment. The methods are its steps, to be called in this order.
 
     Args:
@@ -56,10 +57,10 @@ class Drill:
         progress: Callable[[str, int, int], None] = lambda what, done, of: None,
         told: Callable[[str], None] = lambda line: None,
     ) -> None:
+        super().__init__(site.journal, site.id)
         self.site, self.progress, self.every_control = site, progress, every_control
         self.deployment, self.profile, self.record = site.deployment, site.profile, site.record
-        self.id, self.journal, self._load = site.id, site.journal, site.load
-        self.outcome, self.problem, self.passed = "error", "the drill did not come to its end", False
+        self._load = site.load
         self.record.redactor.learn(site.keys.identity)
         self.record.redactor.learn(site.keys.passphrase)
         self._held = contextlib.ExitStack()
@@ -77,7 +78,9 @@ class Drill:
         self._key = secrets.token_bytes(32)
         self._guard = Guard(site, told)
         open_drill(site, scale=scale, objectives=objectives)
-        self.deployment.processes.record = functools.partial(watching.journal_command, self.site, self._said)
+        self.deployment.processes.record = functools.partial(
+            watching.journal_command, self.journal, self.id, self._said
+        )
 
     # The chain.
 
@@ -330,16 +333,8 @@ class Drill:
         self.outcome, self.problem = "done", ""
         self.end()
         assessment = self.record.assess(self.id)
-        findings = [row for row in assessment["findings"] if row["severity"] == "failure"]
-        told = "; ".join(f"{row['code']} {row['seen']}" for row in findings) or f"verdict {assessment['verdict']}"
-        if assessment["verdict"] != Verdict.PASSED:
-            self._guard.close(well=False)
-        if assessment["verdict"] == Verdict.FAILED:
-            raise Failure(told)
-        if assessment["verdict"] != Verdict.PASSED:
-            raise HarnessError(f"drill {self.id}", seen=told, remedy="see the checks with the verdict error")
-        self.passed = True
-        self._guard.close(well=True)
+        self._guard.close(well=assessment["verdict"] == Verdict.PASSED)
+        self._require_passed(assessment)
 
     def end(self) -> None:
         """End writer, prober and snapshot, and close the drill in the journal. Does nothing the second time."""
@@ -349,9 +344,7 @@ class Drill:
         with contextlib.ExitStack() as steps:
             if self.outcome != "done":
                 steps.callback(self._guard.close, well=False)
-            steps.callback(
-                self.journal.write, "drill.closed", drill=self.id, outcome=self.outcome, error=self.problem[:2000]
-            )
+            steps.callback(self._write_closed)
             steps.callback(self._guard.leave)
             steps.callback(self._guard.bring_back)
             steps.callback(self._end_receivers)
@@ -361,24 +354,7 @@ class Drill:
                 steps.callback(self._prober.stop)
             steps.callback(self._guard.let_writer_go)
 
-    _closed = False
-
     # What the steps are made of.
-
-    @contextlib.contextmanager
-    def _phase(self, name: str) -> Iterator[dict[str, Any]]:
-        with self._step(name), self.journal.phase(name, drill=self.id) as seen:
-            yield seen
-
-    @contextlib.contextmanager
-    def _step(self, name: str) -> Iterator[None]:
-        """Note how the drill ended where one of its steps ends it."""
-        try:
-            yield
-        except BaseException as problem:
-            self.outcome = "failed" if isinstance(problem, Failure) else "error"
-            self.problem = f"{name}: {str(problem) or 'interrupted'}"
-            raise
 
     def _end_receivers(self) -> None:
         """End what receives the write-ahead log: it stands beside the deployment, which no longer writes any."""

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 
@@ -15,7 +15,8 @@ from checks.checked import checked
 from checks.heartbeat import read_beats
 from checks.output import lies
 from checks.snapshot import HeldSnapshot, hold_snapshot
-from drills import shadow_verification
+from drills import shadow_verification, watching
+from drills.chain import Chain
 from drills.identity import identity_of
 from drills.load import TRANSACTION
 from drills.probe import CONTENT, Prober
@@ -34,7 +35,7 @@ from fixtures.network import answers
 from fixtures.objectives import Objective
 from fixtures.processes import Finished
 from fixtures.shadow_settings import TAKE
-from reports.records import NANOSECONDS, Failure, Finding, HarnessError, Verdict, monotonic_ns, utc_now
+from reports.records import NANOSECONDS, Failure, Finding, HarnessError, monotonic_ns, utc_now
 
 DRILL: Final = "shadow-restore"
 # The data, restored, with its log and a copy of the database for the controls.
@@ -43,7 +44,7 @@ COPIES: Final = 4
 EMPTY_BYTES: Final = 300 * 2**20
 
 
-class Shadow:
+class Shadow(Chain):
     """One shadow restore. The methods are its steps, to be called in this order.
 
     Args:
@@ -52,8 +53,8 @@ class Shadow:
     """
 
     def __init__(self, site: ShadowSite, *, objectives: Mapping[str, Objective]) -> None:
-        self.site, self.journal, self.clock = site, site.journal, site.record.clock
-        self.outcome, self.problem, self.passed = "error", "the drill did not come to its end", False
+        super().__init__(site.journal, site.id)
+        self.site, self.clock = site, site.record.clock
         self._held = contextlib.ExitStack()
         self._prober: Prober | None = None
         self._looked: Looked | None = None
@@ -63,7 +64,6 @@ class Shadow:
         self._said: list[Finished] = []
         self._client = client_of(site)
         self._began_ns = 0
-        self._closed = False
         self._open(objectives)
 
     def _open(self, objectives: Mapping[str, Objective]) -> None:
@@ -84,7 +84,7 @@ class Shadow:
             recovery_basis=self._client.basis,
             probe={"interval_ns": site.profile.probe_interval_ns},
         )
-        site.processes.record = self._record_command
+        site.processes.record = functools.partial(watching.journal_command, self.journal, self.id, self._said)
 
     # The chain.
 
@@ -277,14 +277,7 @@ class Shadow:
         self.outcome, self.problem = "done", ""
         self.end()
         assessment = self.site.record.assess(self.site.id)
-        findings = [row for row in assessment["findings"] if row["severity"] == "failure"]
-        told = "; ".join(f"{row['code']} {row['seen']}" for row in findings) or f"verdict {assessment['verdict']}"
-        if assessment["verdict"] == Verdict.FAILED:
-            raise Failure(told)
-        if assessment["verdict"] != Verdict.PASSED:
-            reasons = "; ".join(assessment["reasons"])
-            raise HarnessError(f"drill {self.site.id}", seen=f"{told}: {reasons}", remedy="see the checks of it")
-        self.passed = True
+        self._require_passed(assessment)
 
     def end(self) -> None:
         """End prober, snapshot and sandbox, and close the drill in the journal. Does nothing the second time."""
@@ -292,46 +285,8 @@ class Shadow:
             return
         self._closed = True
         with contextlib.ExitStack() as steps:
-            steps.callback(
-                self.journal.write,
-                "drill.closed",
-                drill=self.site.id,
-                outcome=self.outcome,
-                error=self.problem[:2000],
-            )
+            steps.callback(self._write_closed)
             steps.callback(self.site.sandbox.remove)
             steps.callback(self._held.close)
             if self._prober is not None:
                 steps.callback(self._prober.stop)
-
-    # What the steps are made of.
-
-    @contextlib.contextmanager
-    def _phase(self, name: str) -> Iterator[dict[str, Any]]:
-        with self._step(name), self.journal.phase(name, drill=self.site.id) as seen:
-            yield seen
-
-    @contextlib.contextmanager
-    def _step(self, name: str) -> Iterator[None]:
-        """Note how the drill ended where one of its steps ends it."""
-        try:
-            yield
-        except BaseException as problem:
-            self.outcome = "failed" if isinstance(problem, Failure) else "error"
-            self.problem = f"{name}: {str(problem) or 'interrupted'}"
-            raise
-
-    def _record_command(self, finished: Finished) -> None:
-        self.journal.write(
-            "command",
-            drill=self.site.id,
-            argv=list(finished.argv),
-            exit=finished.exit,
-            started_ns=finished.started_ns,
-            ended_ns=finished.ended_ns,
-            env=list(finished.variables),
-            **{name: str(path) for name, path in finished.redirected.items()},
-        )
-        # rclone tells of each attempt that failed, also of those that it made good; its copies are compared.
-        if finished.exit == 0 and Path(finished.argv[0]).name != "rclone":
-            self._said.append(finished)

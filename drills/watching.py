@@ -9,14 +9,14 @@ from drills.site import Site
 from fixtures import health
 from fixtures.deployment import Service
 from fixtures.processes import Finished
-from reports.records import NANOSECONDS
+from reports.records import NANOSECONDS, Journal
 
 
-def journal_command(site: Site, said: list[Finished], finished: Finished) -> None:
+def journal_command(journal: Journal, drill: str, said: list[Finished], finished: Finished) -> None:
     """Journal a command that ended; add it to those whose words are to agree with their exit code."""
-    site.journal.write(
+    journal.write(
         "command",
-        drill=site.id,
+        drill=drill,
         argv=list(finished.argv),
         exit=finished.exit,
         started_ns=finished.started_ns,

@@ -6,6 +6,7 @@ nor is it told how to speak to it.
 
 import dataclasses
 import os
+from pathlib import Path
 
 from fixtures.clients import open_application
 from fixtures.deployment import NotGiven
@@ -13,32 +14,7 @@ from fixtures.providers.reference import ReferenceDeployment
 from fixtures.transaction import Transaction
 
 HOW = os.environ["DESCRIBED"]
-STEPS = """
-[headers]
-Authorization = "Bearer {api_key}"
-
-[[write]]
-name = "upload"
-method = "POST"
-path = "/api/documents?name={name}"
-headers = { Content-Type = "text/plain; charset=utf-8" }
-body = "{content}"
-expect = 201
-capture = { document = "json:id" }
-
-[[read]]
-name = "process"
-method = "GET"
-path = "/api/documents/{document}"
-expect = 200
-until = { status = "redacted" }
-
-[[read]]
-name = "download"
-method = "GET"
-path = "/api/documents/{document}/content"
-expect = 200
-"""
+STEPS = (Path(__file__).parents[2] / "examples" / "compose" / "transaction.toml").read_text("utf-8")
 client_access = ReferenceDeployment.client_access
 
 

@@ -27,29 +27,7 @@ from reports.records import Clock, Redactor, wait_until
 ROOT = Path(__file__).parents[3]
 PASSWORD = "the-observer-s-password-4711"
 SERVICES = ("ocr", "llm", "job", "web")
-STEPS = """
-[headers]
-Authorization = "Bearer {api_key}"
-[[write]]
-name = "upload"
-method = "POST"
-path = "/api/documents?name={name}"
-headers = { Content-Type = "text/plain; charset=utf-8" }
-body = "{content}"
-expect = 201
-capture = { document = "json:id" }
-[[read]]
-name = "process"
-method = "GET"
-path = "/api/documents/{document}"
-expect = 200
-until = { status = "redacted" }
-[[read]]
-name = "download"
-method = "GET"
-path = "/api/documents/{document}/content"
-expect = 200
-"""
+STEPS = (ROOT / "examples" / "compose" / "transaction.toml").read_text("utf-8")
 QUERIES = "\n".join(f'{each} = "{ROOT}/fixtures/refapp/{each}.sql"' for each in ("references", "jobs", "job_effects"))
 
 
