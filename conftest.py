@@ -1,3 +1,3 @@
 """Lists the plugin modules, each of which owns its options, markers, header and fixtures."""
 
-pytest_plugins = ["reports.plugin", "fixtures.plugin", "checks.plugin", "drills.plugin"]
+pytest_plugins = ["reports.plugin", "fixtures.plugin", "checks.plugin", "drills.plugin", "drills.failover.plugin"]

@@ -25,9 +25,12 @@ import minio
 import psycopg
 import urllib3
 
+from drills import reading
+from drills.lines import Lines
 from fixtures.application import Application, ApplicationError, Lists
 from fixtures.clients import open_application
 from fixtures.deployment import ClientAccess, Deployment, ObjectStore
+from fixtures.guarded import KeptConnection
 from fixtures.transaction import Transaction
 from reports.records import NANOSECONDS, Clock, HarnessError
 
@@ -43,6 +46,7 @@ MOST_DELETABLE: Final = 2_000
 # How an upload fails that never reached the application.
 REFUSED: Final = httpx.ConnectError.__name__
 TABLE: Final = "enprivacy_drill.writes"
+WITNESSED: Final = "enprivacy_drill.witnessed"
 REQUEST_SECONDS: Final = 2.0
 ERRORS: Final = (
     httpx.HTTPError,
@@ -53,7 +57,8 @@ ERRORS: Final = (
     OSError,
 )
 
-Send = Callable[[int, str, str], str | None]
+# What it hands back is noted beside the acknowledgement.
+Send = reading.Send
 
 CREATE_TABLE: Final = f"""
 CREATE SCHEMA IF NOT EXISTS enprivacy_drill;
@@ -62,6 +67,9 @@ CREATE TABLE IF NOT EXISTS {TABLE} (
 );
 CREATE TABLE IF NOT EXISTS enprivacy_drill.marks (
     id text NOT NULL, side text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE TABLE IF NOT EXISTS {WITNESSED} (
+    node text NOT NULL, n bigint NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 GRANT USAGE ON SCHEMA enprivacy_drill TO PUBLIC;
 GRANT INSERT, SELECT ON {TABLE} TO PUBLIC;
@@ -74,9 +82,9 @@ def probe_key(tag: str) -> str:
 
 
 def prepare(deployment: Deployment) -> None:
-    """Make the table of the ``row`` channel, and the one for marks around a recovery target.
+    """Make the table of the ``row`` channel, the one for marks around a recovery target, and the witness's.
 
-    Any role may write into the former; nothing in it is secret.
+    Any role may write into the first; nothing in it is secret.
     """
     with deployment.database.connect() as connection:
         connection.execute(CREATE_TABLE)
@@ -124,10 +132,14 @@ def writer_input(
     interval_ns: int,
     channels: Sequence[str],
     deletable: Sequence[str] = (),
+    request_seconds: float = REQUEST_SECONDS,
+    reads: Path | None = None,
+    read_channels: Sequence[str] = (),
 ) -> bytes:
     """What the writer reads from its standard input: where to write, how often, and whence it counts time.
 
     ``tag`` stands in the name of every write; ``deletable`` are the ids of the documents to delete, each once.
+    ``request_seconds`` is how long one request may take; ``reads`` the file of what is read, in ``read_channels``.
     """
     values = dataclasses.asdict(access) | {
         "tag": tag,
@@ -136,6 +148,9 @@ def writer_input(
         "interval_ns": interval_ns,
         "channels": list(channels),
         "deletable": list(deletable),
+        "request_seconds": request_seconds,
+        "reads": str(reads) if reads else None,
+        "read_channels": list(read_channels),
     }
     values["objects"].pop("keeps")
     return json.dumps(values).encode() + b"\n"
@@ -172,8 +187,9 @@ def write_until(
 ) -> None:
     """Make one write after the other at the set rate until told to stop; a late one does not hurry the next.
 
-    ``send`` gives what the product calls the document, where it makes one. ``draw`` gives each write's identity and
-    content, or nothing where there is nothing to write at this turn.
+    ``send`` gives what there is to note: ``document``, what the product calls it, where it makes one, or ``by``, the
+    address of the server that took it. ``draw`` gives each write's identity and content, or nothing where there is
+    nothing to write at this turn.
     """
     n, due = 0, clock.now()
     while not stop.wait(max(0, due - clock.now()) / NANOSECONDS):
@@ -184,20 +200,24 @@ def write_until(
         identity, text = drawn
         book.write("attempt", channel, n, id=identity, sha256=hashlib.sha256(text.encode()).hexdigest())
         try:
-            document = send(n, identity, text)
+            noted = send(n, identity, text)
         except Exception as problem:
             # Whatever it is: the write was not acknowledged, and the channel goes on.
             book.write("failed", channel, n, error=type(problem).__name__)
         else:
-            book.write("acknowledged", channel, n, **({"document": document} if document else {}))
+            book.write("acknowledged", channel, n, **(noted or {}))
         n, due = n + 1, max(due + interval_ns, clock.now())
+
+
+def _seconds(values: Mapping[str, Any]) -> float:
+    return float(values.get("request_seconds", REQUEST_SECONDS))
 
 
 def _client(values: Mapping[str, Any]) -> Application:
     steps = values.get("transaction")
     return open_application(
         values["url"],
-        timeout=REQUEST_SECONDS,
+        timeout=_seconds(values),
         api_key=values["api_key"],
         transaction=Transaction(**steps) if steps else None,
     )
@@ -206,9 +226,9 @@ def _client(values: Mapping[str, Any]) -> Application:
 def _api_channel(values: Mapping[str, Any]) -> Send:
     client = _client(values)
 
-    def send(n: int, identity: str, text: str) -> str:
+    def send(n: int, identity: str, text: str) -> dict[str, str]:
         del n
-        return client.upload(f"{PREFIX}/{values['tag']}/{identity}", text.encode())
+        return {"document": client.upload(f"{PREFIX}/{values['tag']}/{identity}", text.encode())}
 
     return send
 
@@ -246,34 +266,24 @@ class _Deletions:
 
 
 def _row_channel(values: Mapping[str, Any]) -> Send:
-    kept: list[psycopg.Connection[Any]] = []
+    seconds, tag = _seconds(values), values["tag"]
+    # A server that only lags undoes the statement itself; for one that hangs the connection has its own guard.
+    kept = KeptConnection(values["dsn"], seconds=seconds, options=f"-c statement_timeout={int(seconds * 1000)}")
+    statement = (
+        f"INSERT INTO {TABLE} (id, tag, n, payload) VALUES ($1, $2, $3, $4)"
+        " RETURNING host(inet_server_addr()) || ':' || inet_server_port()"
+    )
 
-    def send(n: int, identity: str, text: str) -> None:
-        if not kept:
-            kept.append(
-                psycopg.connect(
-                    values["dsn"],
-                    autocommit=True,
-                    connect_timeout=2,
-                    options=f"-c statement_timeout={int(REQUEST_SECONDS * 1000)}",
-                    # libpq waits for a frozen server for ever unless told otherwise.
-                    tcp_user_timeout=int(REQUEST_SECONDS * 1000),
-                )
-            )
-        try:
-            kept[0].execute(
-                f"INSERT INTO {TABLE} (id, tag, n, payload) VALUES (%s, %s, %s, %s)", (identity, values["tag"], n, text)
-            )
-        except psycopg.Error:
-            kept.pop().close()
-            raise
+    def send(n: int, identity: str, text: str) -> dict[str, str]:
+        ((server,),) = kept.execute(statement, identity, tag, str(n), text)
+        return {"by": server} if server else {}
 
     return send
 
 
 def _object_channel(values: Mapping[str, Any]) -> Send:
     store = ObjectStore(**values["objects"])
-    client = store.client(connections=1, timeout=REQUEST_SECONDS)
+    client = store.client(connections=1, timeout=_seconds(values))
 
     def send(n: int, identity: str, text: str) -> None:
         del n
@@ -281,6 +291,31 @@ def _object_channel(values: Mapping[str, Any]) -> Send:
         client.put_object(store.bucket, f"{PREFIX}/{values['tag']}/{identity}", io.BytesIO(data), len(data))
 
     return send
+
+
+def _reading(
+    values: Mapping[str, Any], stop: threading.Event, first: Mapping[str, reading.Written], clock: Clock
+) -> list[threading.Thread]:
+    """The threads that read; none where nothing was said of reads."""
+    if not values["reads"]:
+        return []
+    lines, prefix = Lines(Path(values["reads"])), f"{PREFIX}/{values['tag']}/"
+    return [
+        threading.Thread(
+            target=reading.read_until, args=(stop, channel, read, first, lines, clock, values["interval_ns"])
+        )
+        for channel in values["read_channels"]
+        for read in [
+            reading.reader(
+                channel,
+                values,
+                open_client=lambda: _client(values),
+                table=TABLE,
+                prefix=prefix,
+                seconds=_seconds(values),
+            )
+        ]
+    ]
 
 
 def main() -> None:
@@ -297,8 +332,12 @@ def main() -> None:
         "row": _row_channel,
         "object": _object_channel,
     }
+    first: dict[str, reading.Written] = {}
     threads = [
-        threading.Thread(target=write_until, args=(stop, channel, kinds[channel](values), book, clock, apart[channel]))
+        threading.Thread(
+            target=write_until,
+            args=(stop, channel, reading.noting(kinds[channel](values), channel, first), book, clock, apart[channel]),
+        )
         for channel in channels
         if channel in kinds
     ]
@@ -311,6 +350,7 @@ def main() -> None:
                 kwargs={"draw": deletions.draw},
             )
         )
+    threads += _reading(values, stop, first, clock)
     for thread in threads:
         thread.start()
     sys.stdin.buffer.read()

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from drills import ledger
+from psycopg.conninfo import conninfo_to_dict
+
+from drills import ledger, reading
+from drills.lines import last_lines
 from drills.observed import observe
 from drills.own_writes import OwnWrites
 from fixtures.application import Application, Lists
 from fixtures.backup_set import sha256_of
-from fixtures.deployment import Deployment, NotGiven
+from fixtures.deployment import ClientAccess, Deployment, NotGiven
 from fixtures.processes import Running, ended_within, tail
 from reports.records import Clock, HarnessError, Journal, read_lines, wait_until
 
@@ -29,13 +32,14 @@ class Load:
     """The writes that go on during one drill.
 
     Args:
-        path: the ledger's file; what was observed of it lies beside.
+        path: the ledger's file; what was observed of it, and what was read, lie beside.
         relative: the same path as the journal names it.
         tag: stands in the name of every write, so that writes of other drills are not taken for ours.
 
     ``channels`` are those in which something is written, known once started: uploads where somebody said how the
     application is spoken to, deletions where it lists its documents and held some before the drill.
-    ``lists``: it does, so that what it calls an upload is the document's own id.
+    ``lists``: it does, so that what it calls an upload is the document's own id. ``read_channels`` are those in which
+    something is read; none unless reads were asked for.
     """
 
     def __init__(
@@ -43,7 +47,9 @@ class Load:
     ) -> None:
         self.deployment, self.journal, self.drill = deployment, journal, drill
         self.path, self.observed, self.relative, self.tag = path, path.with_name("observed.jsonl"), relative, tag
+        self.reads = path.with_name("reads.jsonl")
         self.channels: tuple[str, ...] = ()
+        self.read_channels: tuple[str, ...] = ()
         self.lists = False
         self._writer: Running | None = None
 
@@ -98,8 +104,15 @@ class Load:
         """Start the writer's process, which waits to be told where to write; ``start`` does it where nobody did."""
         self._writer = self.deployment.processes.start_module("ledger-writer", "drills.ledger", pipe_input=True)
 
-    def start(self, *, clock: Clock, interval_ns: int) -> None:
-        """Have the writer write, and see each channel acknowledge."""
+    def start(
+        self, *, clock: Clock, interval_ns: int, reads: bool = False, request_seconds: float = ledger.REQUEST_SECONDS
+    ) -> None:
+        """Have the writer write, and see each channel acknowledge.
+
+        Args:
+            reads: have it read, too, and see each channel answered.
+            request_seconds: how long one request may take.
+        """
         if self._writer is None:
             self.launch()
         assert self._writer is not None
@@ -111,21 +124,28 @@ class Load:
             channels=list(self.channels),
             recovery_basis=TRANSACTION if ledger.API in self.channels else STORES,
         )
+        access = self.deployment.client_access()
+        if reads:
+            self.read_channels = _read_channels(self.channels, access)
         source = self._writer.popen.stdin
         assert source is not None
         source.write(
             ledger.writer_input(
-                self.deployment.client_access(),
+                access,
                 tag=self.tag,
                 path=self.path,
                 clock=clock,
                 interval_ns=interval_ns,
                 channels=self.channels,
                 deletable=deletable,
+                request_seconds=request_seconds,
+                reads=self.reads if reads else None,
+                read_channels=self.read_channels,
             )
         )
         source.flush()
         self._await(self.channels, since=0)
+        self.await_answers(since=0)
 
     def _offered(self) -> list[str]:
         """Find out which channels the deployment offers, say of the others why not; what the writer may delete."""
@@ -168,6 +188,14 @@ class Load:
         """
         self._await([channel for channel in self.channels if channel != ledger.DELETE], since=since)
 
+    def await_answers(self, *, since: int) -> None:
+        """Wait until every channel in which something is read was answered after an instant.
+
+        Raises:
+            HarnessError: as ``await_acknowledgements``.
+        """
+        self._await_all(self.read_channels, lambda: _answered_since(self.reads, since), "an answered read")
+
     def await_upload(self) -> None:
         """Wait until a document was uploaded whose upload began after this call; an object, where nobody uploads.
 
@@ -178,24 +206,29 @@ class Load:
         self._await([channel], since=self.journal.clock.now(), begun=True)
 
     def _await(self, channels: Sequence[str], *, since: int, begun: bool = False) -> None:
+        self._await_all(
+            channels, lambda: channels_acknowledged_since(self.path, since, begun=begun), "an acknowledged write"
+        )
+
+    def _await_all(self, channels: Sequence[str], seen: Callable[[], set[str]], what: str) -> None:
         writer = self._writer
         assert writer is not None, "the load was started"
 
-        def all_acknowledged() -> bool:
+        def all_seen() -> bool:
             if not writer.alive():
                 raise HarnessError(
                     "the ledger's writer",
                     seen=f"it ended: {tail(writer.errors, self.deployment.processes.redactor)}",
                     remedy="see the message",
                 )
-            return channels_acknowledged_since(self.path, since, begun=begun).issuperset(channels)
+            return seen().issuperset(channels)
 
         wait_until(
-            all_acknowledged,
+            all_seen,
             seconds=ACKNOWLEDGED_SECONDS,
             interval=0.02,
-            what=f"an acknowledged write in each of {', '.join(channels)}",
-            remedy="see the ledger's failed lines and the services' logs",
+            what=f"{what} in each of {', '.join(channels)}",
+            remedy="see the failed lines of the ledger and of its reads, and the services' logs",
         )
 
     def hold(self) -> None:
@@ -222,6 +255,10 @@ class Load:
         self.journal.write(
             "ledger.closed", drill=self.drill, path=self.relative.as_posix(), sha256=sha256_of(self.path)
         )
+        if self.read_channels:
+            self.reads.touch()
+            relative = self.relative.with_name(self.reads.name).as_posix()
+            self.journal.write("reads.closed", drill=self.drill, path=relative, sha256=sha256_of(self.reads))
 
     def observe(self) -> None:
         """Write down every write that the deployment now holds."""
@@ -247,25 +284,26 @@ def channels_acknowledged_since(path: Path, t: int, *, begun: bool = False) -> s
 
     With ``begun`` only writes count that were attempted after it, too.
     """
-    try:
-        with path.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - 65_536))
-            lines = file.read().split(b"\n")[:-1]
-    except OSError:
-        return set()
     found, attempts = set(), set()
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue  # the first line of the piece may be cut
+    for entry in last_lines(path):
         write = entry["channel"], entry["n"]
         if entry["event"] == "attempt" and entry["t"] > t:
             attempts.add(write)
         elif entry["event"] == "acknowledged" and entry["t"] > t and (write in attempts or not begun):
             found.add(entry["channel"])
     return found
+
+
+def _answered_since(path: Path, t: int) -> set[str]:
+    """The channels in which a read that began after that instant was answered, from the last lines of the reads."""
+    return {line["channel"] for line in last_lines(path) if line["outcome"] == "answered" and line["t0"] > t}
+
+
+def _read_channels(channels: Sequence[str], access: ClientAccess) -> tuple[str, ...]:
+    """Where something can be read: in each channel that is written in, and of standbys where there can be any."""
+    several = "," in str(conninfo_to_dict(access.dsn).get("host") or "")
+    there = {reading.STANDBY: several}
+    return tuple(each for each, source in reading.SOURCES.items() if source in channels and there.get(each, True))
 
 
 def _write_lines(path: Path, lines: Iterable[Mapping[str, str]]) -> None:

@@ -286,7 +286,7 @@ def drill(
         objectives=pytestconfig.stash[OBJECTIVES],
         scale=dataclasses.asdict(pytestconfig.stash[SIZES]),
         every_control=pytestconfig.stash[PROVER] == scenario.id,
-        progress=_progress(pytestconfig),
+        progress=show_progress(pytestconfig),
         told=_told(pytestconfig),
     )
     try:
@@ -312,7 +312,7 @@ def shadow(run: Record, ground: Ground, pytestconfig: pytest.Config) -> Iterator
             own = make_deployment(pytestconfig, run.redactor, "deployment")
             stack.callback(own.put_away, directory / "deployment")
             own.spin_up({})
-            own.seed(_progress(pytestconfig))
+            own.seed(show_progress(pytestconfig))
         try:
             site = open_shadow(
                 own or make_attached(pytestconfig, run.redactor, directory),
@@ -321,7 +321,7 @@ def shadow(run: Record, ground: Ground, pytestconfig: pytest.Config) -> Iterator
                 record=run,
                 ground=ground,
                 directory=directory,
-                progress=_progress(pytestconfig),
+                progress=show_progress(pytestconfig),
             )
             drill = Shadow(site, objectives=pytestconfig.stash[OBJECTIVES])
         except UsageProblem as problem:
@@ -357,7 +357,7 @@ def _told(config: pytest.Config) -> Callable[[str], None]:
     return tell
 
 
-def _progress(config: pytest.Config) -> Callable[[str, int, int], None]:
+def show_progress(config: pytest.Config) -> Callable[[str, int, int], None]:
     """Shows long work on a terminal; says nothing with -q, in CI, or where the output goes to a file."""
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     capture: Any = config.pluginmanager.get_plugin("capturemanager")

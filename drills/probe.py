@@ -1,4 +1,4 @@
-"""Asks, from the strike on and without pause, whether the deployment does its business again."""
+"""Asks, without pause, whether the deployment does its business: until it does so again, or all through a drill."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from fixtures.application import ApplicationError
-from reports.records import NANOSECONDS, Journal, monotonic_ns
+from reports.records import NANOSECONDS, Clock, Journal, monotonic_ns
 
+SUCCEEDED: Final = "succeeded"
+FAILED: Final = "failed"
 DOOR: Final = "connect"
 SHUT: Final = "nobody listens"
 CONTENT: Final = "Probe {n} of a restore drill. Write to probe{n}@example.org or call +49 30 5550 {n:04d}.\n"
@@ -83,8 +85,16 @@ class Prober:
     def _probe_until_success(self) -> None:
         failed = 0
         while not self._stop.is_set():
-            probe = self._probe(failed)
-            if probe.outcome == "succeeded":
+            probe = try_once(
+                self._application,
+                self._journal.clock,
+                f"{self._prefix}{failed}",
+                number=failed,
+                failed_before=failed,
+                limit_ns=self._limit_ns,
+                door=self._door,
+            )
+            if probe.outcome == SUCCEEDED:
                 if self.last_failed is not None and failed > 1:
                     self._write(self.last_failed)
                 self._write(probe)
@@ -99,31 +109,152 @@ class Prober:
         if self.last_failed is not None and failed > 1:
             self._write(self.last_failed)
 
-    def _probe(self, failed: int) -> Probe:
-        now = self._journal.clock.now
-        started = now()
-        if not self._door():
-            return Probe(
-                outcome="failed", started_ns=started, ended_ns=now(), step=DOOR, seen=SHUT, failed_before=failed
+    def _write(self, probe: Probe) -> None:
+        fields: dict[str, Any] = dataclasses.asdict(probe)
+        self._journal.write("probe", drill=self._drill, **fields)
+
+
+class ContinuousProber:
+    """A thread that makes one business transaction after the other, from before the strike until it is stopped.
+
+    Of them it journals the first and the last, the first and the last of each unbroken row of failed ones, and the
+    first success after such a row; at its end, how many there were. ``failed_before`` counts within a row.
+
+    Args:
+        interval_ns: from the end of one to the start of the next; a fifth of it where the door was shut.
+        limit_ns, door: as of ``Prober``.
+    """
+
+    def __init__(
+        self,
+        application: Transacts,
+        *,
+        journal: Journal,
+        drill: str,
+        prefix: str,
+        interval_ns: int,
+        limit_ns: int,
+        door: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._application, self._journal, self._drill, self._prefix = application, journal, drill, prefix
+        self._interval_ns, self._limit_ns, self._door = interval_ns, limit_ns, door
+        self._stop, self._turned = threading.Event(), threading.Condition()
+        self._thread = threading.Thread(target=self._probe_until_stopped, daemon=True)
+        self._count, self._failed, self._first_ns = 0, 0, 0
+        self._unwritten: Probe | None = None
+        self.last: Probe | None = None
+        self.last_failed: Probe | None = None
+        self.last_success: Probe | None = None
+
+    def start(self) -> None:
+        """Begin, before the strike."""
+        self._thread.start()
+
+    def await_success(self, *, since: int, seconds: float) -> bool:
+        """Wait until a probe succeeded that began after an instant of the run's clock; whether it came in time."""
+
+        def succeeded() -> bool:
+            return self.last_success is not None and self.last_success.started_ns > since
+
+        with self._turned:
+            return self._turned.wait_for(succeeded, seconds)
+
+    def failed_since(self, since: int) -> bool:
+        """Whether a probe failed that ended after an instant of the run's clock: one under way then counts."""
+        return self.last_failed is not None and self.last_failed.ended_ns > since
+
+    def stop(self) -> None:
+        """End the thread, close the connection, and journal the last probe and the whole. Once, however often asked."""
+        if self._stop.is_set():
+            return
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._application.close()
+        if self.last is None:
+            return
+        if self._unwritten is not None:
+            self._write(self._unwritten)
+        self._journal.write(
+            "probes",
+            drill=self._drill,
+            count=self._count,
+            failed=self._failed,
+            first_ns=self._first_ns,
+            last_ended_ns=self.last.ended_ns,
+        )
+
+    def _probe_until_stopped(self) -> None:
+        in_row = 0
+        while not self._stop.is_set():
+            probe = try_once(
+                self._application,
+                self._journal.clock,
+                f"{self._prefix}{self._count}",
+                number=self._count,
+                failed_before=in_row,
+                limit_ns=self._limit_ns,
+                door=self._door,
             )
-        content = CONTENT.format(n=failed).encode()
-        try:
-            self._application.transact(f"{self._prefix}{failed}", content, deadline_ns=monotonic_ns() + self._limit_ns)
-        except Exception as problem:
-            # Whatever it is, the business is not done: half an answer is no answer.
-            step, _, seen = (
-                str(problem).partition(": ") if isinstance(problem, ApplicationError) else ("request", "", str(problem))
-            )
-            return Probe(
-                outcome="failed",
-                started_ns=started,
-                ended_ns=now(),
-                step=step,
-                seen=f"{type(problem).__name__}: {seen}"[:500],
-                failed_before=failed,
-            )
-        return Probe(outcome="succeeded", started_ns=started, ended_ns=now(), step="", seen="", failed_before=failed)
+            in_row = in_row + 1 if probe.outcome == FAILED else 0
+            self._take(probe)
+            interval_ns = self._interval_ns // 5 if probe.step == DOOR else self._interval_ns
+            self._stop.wait(interval_ns / NANOSECONDS)
+
+    def _take(self, probe: Probe) -> None:
+        before = self.last
+        turned = before is None or before.outcome != probe.outcome
+        if turned and self._unwritten is not None and self._unwritten.outcome == FAILED:
+            self._write(self._unwritten)
+        self._unwritten = None if turned else probe
+        if turned:
+            self._write(probe)
+        with self._turned:
+            self._first_ns = self._first_ns if self._count else probe.started_ns
+            self._count, self._failed = self._count + 1, self._failed + (probe.outcome == FAILED)
+            self.last = probe
+            if probe.outcome == FAILED:
+                self.last_failed = probe
+            else:
+                self.last_success = probe
+            self._turned.notify_all()
 
     def _write(self, probe: Probe) -> None:
         fields: dict[str, Any] = dataclasses.asdict(probe)
         self._journal.write("probe", drill=self._drill, **fields)
+
+
+def try_once(
+    application: Transacts,
+    clock: Clock,
+    name: str,
+    *,
+    number: int,
+    failed_before: int,
+    limit_ns: int,
+    door: Callable[[], bool],
+) -> Probe:
+    """One business transaction under a name of its own, and how it ended."""
+    started = clock.now()
+
+    def ended(outcome: str, step: str = "", seen: str = "") -> Probe:
+        return Probe(
+            outcome=outcome,
+            started_ns=started,
+            ended_ns=clock.now(),
+            step=step,
+            seen=seen,
+            failed_before=failed_before,
+        )
+
+    if not door():
+        return ended(FAILED, DOOR, SHUT)
+    try:
+        application.transact(name, CONTENT.format(n=number).encode(), deadline_ns=monotonic_ns() + limit_ns)
+    except Exception as problem:
+        # Whatever it is, the business is not done: half an answer is no answer.
+        step, _, said = (
+            str(problem).partition(": ") if isinstance(problem, ApplicationError) else ("request", "", str(problem))
+        )
+        return ended(FAILED, step, f"{type(problem).__name__}: {said}"[:500])
+    return ended(SUCCEEDED)

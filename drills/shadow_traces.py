@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from datetime import datetime
 from typing import Final
 
 from drills.shadow_site import ShadowSite
-from reports.records import Finding, HarnessError, utc_now, wait_until
+from reports.records import Finding, HarnessError, wait_until
 
 # A session tells what it wrote when it has been idle for ten seconds, at the latest.
 TOLD_SECONDS: Final = 15.0
@@ -17,17 +17,21 @@ WRITTEN: Final = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bi
 def traces_of(site: ShadowSite, transact: Callable[[], None], *, seconds: float = TOLD_SECONDS) -> list[Finding]:
     """Make one transaction, and look for what it wrote: rows, by the server's own count, or an object.
 
+    What is looked for is a difference to what was there just before: what an earlier transaction put is none, however
+    short a while ago. Rows that a session wrote before and tells of only now do count; where nobody but the suite is
+    connected, there are none.
+
     Args:
         seconds: how long to wait for either.
 
     Returns:
         ``TRANSACTION-ELSEWHERE`` where there is neither.
     """
-    before, began = _rows_written(site), utc_now()
+    rows, objects = _rows_written(site), _listing(site)
     transact()
 
     def left() -> bool:
-        return _rows_written(site) > before or _object_since(site, began)
+        return _rows_written(site) > rows or _listing(site) != objects
 
     try:
         wait_until(left, seconds=seconds, interval=0.2, what="a trace of the transaction")
@@ -43,9 +47,10 @@ def _rows_written(site: ShadowSite) -> int:
     return int(row[0]) if row else 0
 
 
-def _object_since(site: ShadowSite, began: datetime) -> bool:
-    store = site.sandbox.objects
-    return any(
-        item.last_modified is not None and item.last_modified >= began.replace(microsecond=0)
-        for item in store.client().list_objects(store.bucket, recursive=True)
-    )
+def _listing(site: ShadowSite) -> int:
+    """A number that an object put, put again or removed changes, whatever order the store lists them in."""
+    store, total = site.sandbox.objects, 0
+    for item in store.client().list_objects(store.bucket, recursive=True):
+        told = repr((item.object_name, item.etag, item.size, item.last_modified))
+        total += int.from_bytes(hashlib.sha256(told.encode()).digest())
+    return total

@@ -10,21 +10,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from reports import evidence, wording
-from reports.assessment import assess_events, ledger_files, shaped
+from reports.assessment import assess_events, ledger_files, shaped, watched_files
 from reports.measures import last_of
 from reports.records import HarnessError, UsageProblem, read_journal, read_lines
 
 HOLDS, DIFFERS, UNUSABLE = 0, 1, 4
 _HELP: Final = """\
-Holds a run's files against each other: the journal's chain of digests, the ledgers against the digests in the journal,
-evidence.json against its schema, and every figure of evidence.json computed again from the journal and the ledgers.
+Holds a run's files against each other: the journal's chain of digests, the ledgers and what was witnessed and read of a
+cluster against the digests in the journal, evidence.json against its schema, and every figure of evidence.json computed
+again from the journal and those files.
 It needs no network, no clock and nothing but the files. It says that the files agree, not who wrote them.
 report.html and junit.xml are renderings; they are not covered until runs are signed.
 A run that was aborted, without evidence.json, is assessed from what it wrote, and reads as error.
 """
 _COVERED: Final = (
-    "covered    journal.jsonl, the ledgers, evidence.json; not report.html and junit.xml, which are renderings and not"
-    " covered until runs are signed"
+    "covered    journal.jsonl, the ledgers, what was witnessed and read, evidence.json; not report.html and junit.xml,"
+    " which are renderings and not covered until runs are signed"
 )
 _EXITS: Final = (
     "exit status: 0 all of it holds; 1 something differs, the first of it named, or the run was aborted; 4 the input"
@@ -73,14 +74,14 @@ def verify(directory: Path) -> int:
         return _differs(f"{journal}: something follows the line that closed the run")
     print(f"journal    {lines:,} events, their chain of digests holds")
 
-    for path, digest in _ledgers(events, directory):
+    for what, path, digest in _facts(events, directory):
         name = wording.one_line(path.relative_to(directory.resolve()))
         if not digest:
-            print(f"ledger     {name} is NOT covered: the journal holds no digest of it")
+            print(f"{what:<11}{name} is NOT covered: the journal holds no digest of it")
             continue
         if _digest(path) != digest:
             return _differs(f"{name} is not the file whose digest the journal holds")
-        print(f"ledger     {name} is the file whose digest the journal holds")
+        print(f"{what:<11}{name} is the file whose digest the journal holds")
 
     if not ended and not (directory / evidence.FILE_NAME).exists():
         return _aborted(assess_events(events, directory))
@@ -93,7 +94,7 @@ def verify(directory: Path) -> int:
     difference = first_difference(kept, assess_events(events, directory))
     if difference:
         return _differs(f"evidence.json, {difference}")
-    print("figures    every figure computed again from the journal and the ledgers is the same")
+    print("figures    every figure computed again from the journal and its files is the same")
     print(_COVERED)
     print(f"verdict    {kept['verdict']}, of run {kept['run_id']}: the files agree with each other")
     return HOLDS
@@ -115,15 +116,17 @@ def _differs(what: str) -> int:
     return DIFFERS
 
 
-def _ledgers(events: Sequence[Mapping[str, Any]], directory: Path) -> Iterator[tuple[Path, str]]:
-    """The ledger files with the digests that the journal gives them; empty where it gives none."""
+def _facts(events: Sequence[Mapping[str, Any]], directory: Path) -> Iterator[tuple[str, Path, str]]:
+    """The files of facts beside the journal with the digests that it gives them; empty where it gives none."""
     for drill in dict.fromkeys(event["drill"] for event in events if event["kind"] == "drill.opened"):
         ours = [event for event in events if event.get("drill") == drill]
-        kinds = ("ledger.closed", "ledger.observed")
-        for path, kind in zip(ledger_files(ours, directory), kinds, strict=True):
+        kinds = {"ledger.closed": "ledger", "ledger.observed": "ledger", "witness.closed": "witness",
+                 "reads.closed": "reads"}  # fmt: skip
+        paths = (*ledger_files(ours, directory), *watched_files(ours, directory))
+        for path, (kind, what) in zip(paths, kinds.items(), strict=True):
             event = last_of(ours, kind)
             if path is not None:
-                yield path, event["sha256"] if event else ""
+                yield what, path, event["sha256"] if event else ""
 
 
 def _digest(path: Path) -> str:

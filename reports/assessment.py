@@ -6,19 +6,18 @@ No clock, no environment and no other file enters: the same facts give the same 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from reports import measures, shadow
-from reports.accounting import Accounting, Outage, account, felt_outage
+from reports import failover, measures, recovery_point, shadow
+from reports.accounting import Accounting, Outage, felt_outage
+from reports.cluster_account import Facts
 from reports.conformance import assess_conformance
 from reports.measures import Event, last_of, of_kind
-from reports.records import Finding, UsageProblem, Verdict, format_duration, read_journal, read_lines
+from reports.records import Finding, UsageProblem, Verdict, read_journal, read_lines
 
 SCHEMA_VERSION: Final = 1
-BASIS: Final = "acknowledged-write ledger"
 _HEADER: Final = ("architecture", "provider", "stand_in", "disaster", "methods", "tools", "scale")
 
 
@@ -89,19 +88,45 @@ def ledger_files(events: Iterable[Event], directory: Path) -> tuple[Path | None,
     return _inside(directory, ledger), _inside(directory, observed)
 
 
+def watched_files(events: Iterable[Event], directory: Path) -> tuple[Path | None, Path | None]:
+    """Where what was witnessed of one drill's cluster lies, and what was read there; as ``ledger_files``."""
+    events = list(events)
+    return _inside(directory, last_of(events, "witness.closed")), _inside(directory, last_of(events, "reads.closed"))
+
+
+def cluster_facts(events: Iterable[Event], directory: Path) -> Facts:
+    """The lines of one failover drill's files; one that cannot be read is told of as a problem.
+
+    Raises:
+        UsageProblem: as ``ledger_files``.
+    """
+    events, read, problems = list(events), [], []
+    names = ("the ledger", "what was observed of the ledger", "the witness's record", "the record of reads")
+    for name, path in zip(names, (*ledger_files(events, directory), *watched_files(events, directory)), strict=True):
+        try:
+            read.append(None if path is None else list(read_lines(path)))
+        except UsageProblem as problem:
+            read.append(None)
+            problems.append(f"{name} cannot be used: {problem.seen}")
+    ledger, observed, witness, reads = read
+    return Facts(ledger=ledger, observed=observed, witness=witness, reads=reads, problems=tuple(problems))
+
+
 def _inside(directory: Path, event: Event | None) -> Path | None:
     if event is None:
         return None
     path: Path = (directory / event["path"]).resolve()
     if not path.is_relative_to(directory.resolve()):
         raise UsageProblem(
-            str(event["path"]), seen="a ledger outside the run's directory", remedy="do not trust this journal"
+            str(event["path"]), seen="a file outside the run's directory", remedy="do not trust this journal"
         )
     return path
 
 
 def _assess_files(events: Iterable[Event], directory: Path, drill: str) -> dict[str, Any]:
     ours = [event for event in events if event.get("drill") == drill]
+    if any(event.get("level") == failover.LEVEL for event in of_kind(ours, "drill.opened")):
+        return failover.assess_failover(ours, cluster_facts(ours, directory), _remarks)
     ledger, observed = ledger_files(ours, directory)
     try:
         return assess_drill(ours, read_lines(ledger) if ledger else (), read_lines(observed) if observed else ())
@@ -139,7 +164,7 @@ def assess_drill(
     accounting, felt = _account(events, opened, None if ledger_problem else strike_ns, ledger_lines, observed_lines)
     recovered = measures.recovery_time(events, strike_ns, felt) | _basis(events)
 
-    channels, apart = _channels(events, opened)
+    channels, apart = recovery_point.channels(events, opened)
     interval_ns = apart.get("api", opened["ledger"]["interval_ns"])
 
     found = list(accounting.findings) if accounting else []
@@ -165,7 +190,7 @@ def assess_drill(
 
     reasons = [(Verdict.ERROR, f"the ledger cannot be used: {ledger_problem}")] if ledger_problem else []
     reasons += [*_reasons(events, closed, strike, proven, checks, controls)]
-    reasons += [*measures.unmeasured(rto, rpo), *_too_coarse(rpo, accounting)]
+    reasons += [*measures.unmeasured(rto, rpo), *recovery_point.too_coarse(rpo, accounting)]
     judged = [verdict for verdict, _ in reasons]
     judged += [Verdict(row["verdict"]) for row in checks]
     judged += [Verdict(row["verdict"]) for row in controls["rows"]]
@@ -181,7 +206,7 @@ def assess_drill(
         "closed": closed is not None,
         "objectives": [rto, rpo],
         "recovery_time": recovered,
-        "recovery_point": _recovery_point(accounting, opened),
+        "recovery_point": recovery_point.of(accounting, opened),
         "verification_time_ns": next((row["duration_ns"] for row in phases if row["phase"] == "verify"), None),
         "phases": phases,
         "strike_proofs": [{"what": each["what"], "seen": each["seen"]} for each in proven["proofs"]] if proven else [],
@@ -195,13 +220,6 @@ def assess_drill(
 
 def _remarks(events: Iterable[Event]) -> list[dict[str, str]]:
     return [{"what": event["what"], "reason": event["reason"]} for event in of_kind(events, "not_tested")]
-
-
-def _channels(events: Sequence[Event], opened: Event) -> tuple[list[str], dict[str, int]]:
-    """The ledger's channels that were written to, and their intervals where they have one of their own."""
-    ledger, started = opened["ledger"], last_of(events, "ledger.opened")
-    channels = started["channels"] if started and "channels" in started else ledger["channels"]
-    return list(channels), dict(ledger.get("intervals_ns", {}))
 
 
 def _basis(events: Sequence[Event]) -> dict[str, str]:
@@ -220,9 +238,7 @@ def _account(
     gone_ns = measures.gone_ns(events) or strike_ns
     if last_of(events, "ledger.observed") is None:
         return None, felt_outage(ledger_lines, strike_ns, gone_ns, "api")
-    channels, apart = _channels(events, opened)
-    accounting = account(ledger_lines, observed_lines, strike_ns, gone_ns=gone_ns, intervals_ns=apart,
-                         interval_ns=opened["ledger"]["interval_ns"], channels=channels)  # fmt: skip
+    accounting = recovery_point.account_of(events, opened, strike_ns, gone_ns, ledger_lines, observed_lines)
     felt = next((each.felt for each in accounting.channels if each.channel == "api"), None)
     return accounting, felt or Outage()
 
@@ -241,27 +257,6 @@ def _reasons(
         reasons.append((Verdict.ERROR, "the backup set that was restored is none of those that the drill made"))
     reasons += measures.unproven(checks, controls)
     return reasons
-
-
-def _too_coarse(rpo: Mapping[str, Any], accounting: Accounting | None) -> list[tuple[Verdict, str]]:
-    """Why an achieved recovery point does not show that its target was met, where it does not."""
-    if accounting is None or rpo["achieved_ns"] is None or rpo["verdict"] != Verdict.ERROR:
-        return []
-    interval, target = format_duration(accounting.resolution_ns), format_duration(rpo["target_ns"])
-    return [(Verdict.ERROR, f"no write was lost, and with one write every {interval} in channel"
-                            f" {accounting.worst_channel} that does not show that at most {target} were: shorten the"
-                            " load's interval")]  # fmt: skip
-
-
-def _recovery_point(accounting: Accounting | None, opened: Event) -> dict[str, Any]:
-    return {
-        "achieved_ns": accounting.rpo_achieved_ns if accounting else None,
-        "lower_bound": bool(accounting and accounting.lower_bound),
-        "worst_channel": accounting.worst_channel if accounting else "",
-        "basis": BASIS,
-        "resolution_ns": accounting.resolution_ns if accounting else opened["ledger"]["interval_ns"],
-        "channels": [dataclasses.asdict(each) for each in accounting.channels] if accounting else [],
-    }
 
 
 def _run(

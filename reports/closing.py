@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from reports import wording
+from reports.row_control import EXPECTED
 
 WIDTH: Final = 100
 _COLUMNS: Final = {"scenario": 20, "recovery time": 18, "recovery point": 16, "data verified": 18, "controls": 8,
@@ -41,6 +42,10 @@ def lines(evidence: Mapping[str, Any]) -> Iterator[Line]:
         yield from _row(cells(drill), columns, _STYLES.get(drill["verdict"], {}))
     if len(drills) > 1:
         yield from _sum(evidence)
+    if labels := wording.not_stock(drills):
+        yield "", {}
+        yield from _wrapped("NOT STOCK: ", f"{len(labels)} of {len(drills)} drills ran with a timing that is not to be"
+                            f" quoted: {labels[0]}", _STYLES["not tested"])  # fmt: skip
     for drill in drills:
         yield from _told(drill, _MOST_LINES_OF_MANY if many else _MOST_LINES, named=len(drills) > 1)
     if evidence["conformance"]:
@@ -62,7 +67,7 @@ def lines(evidence: Mapping[str, Any]) -> Iterator[Line]:
 def _cells(drill: Mapping[str, Any]) -> list[str]:
     rto, rpo = drill["objectives"]
     took, passed = drill["recovery_time"], sum(check["verdict"] == "passed" for check in drill["checks"])
-    spread = "" if took["uncertainty_ns"] is None else f"+0/-{wording.duration(took['uncertainty_ns'])}\n"
+    spread = "" if took["uncertainty_ns"] is None else f"{_sharp(took)}\n"
     least = "at least " if rpo["lower_bound"] else ""
     resolution_ns = drill["recovery_point"]["resolution_ns"]
     sharp = f"+/-{wording.duration(resolution_ns)}\n" if rpo["achieved_ns"] is not None and resolution_ns else ""
@@ -72,9 +77,9 @@ def _cells(drill: Mapping[str, Any]) -> list[str]:
             if what in ("rows", "objects"):
                 looked[what] = max(looked.get(what, 0), count)
     return [
-        drill["drill"],
-        f"{wording.duration(rto['achieved_ns'])}\n{spread}{_against(rto)}",
-        f"{least}{wording.duration(rpo['achieved_ns'])}\n{sharp}{_against(rpo)}",
+        _scenario(drill),
+        f"{wording.duration(rto['achieved_ns'])}\n{spread}{_against(rto)}{_stock(drill)}",
+        f"{least}{wording.duration(rpo['achieved_ns'])}\n{sharp}{_against(rpo)}\n{wording.lost(drill)}",
         "\n".join(
             [f"{passed}/{len(drill['checks'])} checks", *(f"{count:,} {what}" for what, count in looked.items())]
         ),
@@ -89,13 +94,28 @@ def _short_cells(drill: Mapping[str, Any]) -> list[str]:
     achieved = [f"{wording.duration(row['achieved_ns'])}" for row in (rto, rpo)]
     against = [f"\n{_against(row)}" if row["target_ns"] is not None else "" for row in (rto, rpo)]
     return [
-        drill["drill"],
-        achieved[0] + against[0],
-        ("at least " if rpo["lower_bound"] else "") + achieved[1] + against[1],
+        _scenario(drill),
+        achieved[0] + against[0] + _stock(drill),
+        ("at least " if rpo["lower_bound"] else "") + achieved[1] + against[1] + f"\n{wording.lost(drill)}",
         f"{passed}/{len(drill['checks'])}",
         drill["controls"]["score"],
         drill["verdict"],
     ]
+
+
+def _scenario(drill: Mapping[str, Any]) -> str:
+    control = drill.get("failover") and drill["failover"]["expects"]
+    return f"{drill['drill']}\n(negative control)" if control else str(drill["drill"])
+
+
+def _stock(drill: Mapping[str, Any]) -> str:
+    return "\nNOT STOCK" if wording.stock(drill) else ""
+
+
+def _sharp(took: Mapping[str, Any]) -> str:
+    """How sharp a recovery time is: the most it can be where a probe failed; at least 0 where none did."""
+    width = wording.duration(took["uncertainty_ns"])
+    return f"+{width}/-0" if took["achieved_ns"] < took["upper_ns"] else f"+0/-{width}"
 
 
 def _sum(evidence: Mapping[str, Any]) -> Iterator[Line]:
@@ -106,11 +126,15 @@ def _sum(evidence: Mapping[str, Any]) -> Iterator[Line]:
     least = "at least " if back["lower_bound"] else ""
     yield "", {}
     yield from _wrapped("recovery time:  ", f"median {wording.duration(took['median_ns'])},"
-                        f" worst {wording.duration(took['worst_ns'])}{_in(took)}", {})  # fmt: skip
+                        f" worst {wording.duration(took['worst_ns'])}{_in(took)}{_among(evidence)}", {})  # fmt: skip
     yield from _wrapped("recovery point: ", f"worst {least}{wording.duration(back['worst_ns'])}{_in(back)};"
                         " per disaster in the report", {})  # fmt: skip
     yield from _wrapped(f"{total['drills']} drills: ", f"{verdicts}; controls {evidence['controls']['score']} caught",
                         _STYLES.get(evidence["verdict"], {}))  # fmt: skip
+
+
+def _among(evidence: Mapping[str, Any]) -> str:
+    return "; NOT STOCK timing among them" if wording.not_stock(evidence["drills"]) else ""
 
 
 def _in(worst: Mapping[str, Any]) -> str:
@@ -138,6 +162,12 @@ def _row(cells: Sequence[str], columns: Mapping[str, int], style: dict[str, bool
 def _told(drill: Mapping[str, Any], most: int, *, named: bool) -> Iterator[Line]:
     """Why a drill does not pass, and what was found in it."""
     findings = sorted(drill["findings"], key=lambda each: each["severity"] != "failure")
+    expected = [each for each in findings if each["seen"].startswith(EXPECTED)]
+    findings = [each for each in findings if each not in expected]
+    if expected:
+        codes = ", ".join(dict.fromkeys(each["code"] for each in expected))
+        yield "", {}
+        yield from _wrapped(f"{drill['drill']}: ", f"a negative control, expected to be found and found: {codes}", {})
     if findings or drill["reasons"]:
         yield "", {}
         if named and findings:

@@ -21,15 +21,17 @@ _RIGHT: Final = 24
 MOST_MARKS: Final = 600
 
 
-def _element(name: str, text: str = "", **attributes: object) -> str:
+def element(name: str, text: str = "", **attributes: object) -> str:
+    """One element of a drawing, escaped; ``class_`` and the like without their last underscore, ``_`` as ``-``."""
     named = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items()}
     written = "".join(f' {key}="{escape(str(value))}"' for key, value in named.items())
     return f"<{name}{written}>{escape(text)}</{name}>"
 
 
-def _drawing(name: str, height: int, title: str, description: str, parts: Iterable[str]) -> Markup:
-    head = _element("title", title, id=f"{name}-title") + _element("desc", description, id=f"{name}-desc")
-    return Markup(  # noqa: S704 - every text in it went through _element, which escapes
+def drawing(name: str, height: int, title: str, description: str, parts: Iterable[str]) -> Markup:
+    """A whole drawing: what stands in it, told in words too. Its parts must be escaped already."""
+    head = element("title", title, id=f"{name}-title") + element("desc", description, id=f"{name}-desc")
+    return Markup(  # noqa: S704 - every text in it went through ``element``, which escapes
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{name}-title {name}-desc"'
         f' xmlns="http://www.w3.org/2000/svg">{head}{"".join(parts)}</svg>'
     )
@@ -58,30 +60,30 @@ def timeline(drill: Mapping[str, Any], name: str) -> Markup:
 
     top, step = 58, 24
     height = top + step * len(rows) + 44
-    parts = [_element("rect", x=_LEFT, y=top - 6, width=split - _LEFT, height=step * len(rows) + 6, class_="muted")]
+    parts = [element("rect", x=_LEFT, y=top - 6, width=split - _LEFT, height=step * len(rows) + 6, class_="muted")]
     if strike is not None:
-        parts.append(_element("line", x1=split, x2=split, y1=top - 14, y2=height - 30, class_="strike"))
+        parts.append(element("line", x1=split, x2=split, y1=top - 14, y2=height - 30, class_="strike"))
         word = "recovery begins" if drill.get("shadow") else "strike"
-        parts.append(_element("text", word, x=split - 6, y=top - 16, text_anchor="end", class_="strong"))
-        parts.append(_element("text", "before: own scale", x=_LEFT, y=height - 8, class_="small"))
-        parts.append(_element("text", f"+{format_duration(after)}", x=split + span, y=height - 8, text_anchor="end"))
-        parts.append(_element("text", "0", x=split, y=height - 8))
+        parts.append(element("text", word, x=split - 6, y=top - 16, text_anchor="end", class_="strong"))
+        parts.append(element("text", "before: own scale", x=_LEFT, y=height - 8, class_="small"))
+        parts.append(element("text", f"+{format_duration(after)}", x=split + span, y=height - 8, text_anchor="end"))
+        parts.append(element("text", "0", x=split, y=height - 8))
     for at, row in enumerate(rows):
         y = top + at * step
         left, right = x(row["opened_ns"]), x(_end(row))
         label = wording.duration(row["duration_ns"]) + ("" if row["outcome"] == "done" else f", {row['outcome']}")
         class_ = "bar" if row["opened_ns"] >= zero or row["phase"] == "strike" else "bar early"
         class_ += "" if row["outcome"] == "done" else " broken"
-        parts.append(_element("text", wording.one_line(row["phase"], 22), x=_LEFT - 10, y=y + 13, text_anchor="end"))
-        parts.append(_element("rect", x=f"{left:.1f}", y=y + 2, width=f"{max(right - left, 1.5):.1f}", height=14,
+        parts.append(element("text", wording.one_line(row["phase"], 22), x=_LEFT - 10, y=y + 13, text_anchor="end"))
+        parts.append(element("rect", x=f"{left:.1f}", y=y + 2, width=f"{max(right - left, 1.5):.1f}", height=14,
                               class_=class_))  # fmt: skip
         # A figure that would run across the strike's line stands before its bar.
         crosses = right < split + 2 and right + 8 + 7 * len(label) > split and left - 8 * len(label) > _LEFT
-        parts.append(_element("text", label, x=f"{left - 6 if crosses else right + 6:.1f}", y=y + 13, class_="figure",
+        parts.append(element("text", label, x=f"{left - 6 if crosses else right + 6:.1f}", y=y + 13, class_="figure",
                               text_anchor="end" if crosses else "start"))  # fmt: skip
     parts += _bracket(drill["recovery_time"], x)
     told = "; ".join(f"{row['phase']} {wording.duration(row['duration_ns'])}" for row in rows)
-    return _drawing(name, height, "Phases of the drill", wording.one_line(told), parts)
+    return drawing(name, height, "Phases of the drill", wording.one_line(told), parts)
 
 
 def _end(row: Mapping[str, Any]) -> int:
@@ -97,9 +99,9 @@ def _bracket(took: Mapping[str, Any], x: Callable[[int], float]) -> list[str]:
     told = (f"recovery time {format_duration(took['achieved_ns'])}, uncertain by"
             f" {format_duration(took['uncertainty_ns'])}")  # fmt: skip
     return [
-        _element("path", d=f"M{start:.1f},36V28H{high:.1f}V36", class_="bracket"),
-        _element("rect", x=f"{low:.1f}", y=24, width=f"{max(high - low, 2):.1f}", height=8, class_="uncertain"),
-        _element("text", told, x=f"{start:.1f}", y=17, class_="strong"),
+        element("path", d=f"M{start:.1f},36V28H{high:.1f}V36", class_="bracket"),
+        element("rect", x=f"{low:.1f}", y=24, width=f"{max(high - low, 2):.1f}", height=8, class_="uncertain"),
+        element("text", told, x=f"{start:.1f}", y=17, class_="strong"),
     ]
 
 
@@ -118,7 +120,8 @@ def ledger(writes: Writes, drill: Mapping[str, Any], name: str, *, closely: bool
     if closely:
         point = drill["recovery_point"]
         around = max(8 * point["resolution_ns"], (point["achieved_ns"] or 0) * 3 // 2, 1)
-        first, last = max(first, strike - around), min(last, strike + around // 3)
+        outage = drill["recovery_time"]["felt"]["outage_ns"] or 0 if drill.get("failover") else 0
+        first, last = max(first, strike - max(around, outage // 6)), min(last, strike + around // 3 + outage * 5 // 4)
     span = WIDTH - _LEFT - _RIGHT
 
     def x(time: int) -> float:
@@ -133,39 +136,39 @@ def ledger(writes: Writes, drill: Mapping[str, Any], name: str, *, closely: bool
         shown = [write for write in writes.channels[lane["channel"]] if first <= _when(write) <= last]
         marks = thin(shown, first, last)
         thinned = thinned or len(marks) < len(shown)
-        parts.append(_element("text", wording.one_line(lane["channel"], 20), x=_LEFT - 10, y=y - 2, text_anchor="end",
+        parts.append(element("text", wording.one_line(lane["channel"], 20), x=_LEFT - 10, y=y - 2, text_anchor="end",
                               class_="strong"))  # fmt: skip
-        parts.append(_element("text", f"{len(shown):,} attempted", x=_LEFT - 10, y=y + 13, text_anchor="end"))
-        parts.append(_element("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y, y2=y, class_="lane"))
+        parts.append(element("text", f"{len(shown):,} attempted", x=_LEFT - 10, y=y + 13, text_anchor="end"))
+        parts.append(element("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y, y2=y, class_="lane"))
         parts += [_mark(write.fate, x(_when(write)), y) for write in marks]
         if first <= (lane["recovery_point_ns"] or -1) <= last:
             at_x = x(lane["recovery_point_ns"])
-            parts.append(_element("path", d=f"M{at_x:.1f},{y - 24}v48", class_="point"))
-            parts.append(_element("path", d=f"M{at_x - 5:.1f},{y - 26}h10l-5,8z", class_="pointer"))
-    parts.append(_element("line", x1=f"{x(strike):.1f}", x2=f"{x(strike):.1f}", y1=22, y2=bottom, class_="strike"))
-    parts.append(_element("text", "strike", x=f"{x(strike) - 6:.1f}", y=18, text_anchor="end", class_="strong"))
+            parts.append(element("path", d=f"M{at_x:.1f},{y - 24}v48", class_="point"))
+            parts.append(element("path", d=f"M{at_x - 5:.1f},{y - 26}h10l-5,8z", class_="pointer"))
+    parts.append(element("line", x1=f"{x(strike):.1f}", x2=f"{x(strike):.1f}", y1=22, y2=bottom, class_="strike"))
+    parts.append(element("text", "strike", x=f"{x(strike) - 6:.1f}", y=18, text_anchor="end", class_="strong"))
     shut = drill["recovery_time"]["shut_ns"]
     if shut is not None and first <= shut <= last:
-        parts.append(_element("line", x1=f"{x(shut):.1f}", x2=f"{x(shut):.1f}", y1=22, y2=bottom, class_="shut"))
-        parts.append(_element("text", "clients shut out", x=f"{x(shut) + 6:.1f}", y=18))
+        parts.append(element("line", x1=f"{x(shut):.1f}", x2=f"{x(shut):.1f}", y1=22, y2=bottom, class_="shut"))
+        parts.append(element("text", "clients shut out", x=f"{x(shut) + 6:.1f}", y=18))
     felt = drill["recovery_time"]["felt"]
     if first <= (felt["first_after_ns"] or -1) <= last:
         back = x(felt["first_after_ns"])
         told = f"first write after, {format_duration(felt['first_after_ns'] - strike)} later"
         near_end = back > WIDTH - 260
-        parts.append(_element("line", x1=f"{back:.1f}", x2=f"{back:.1f}", y1=36, y2=bottom, class_="back"))
-        parts.append(_element("text", told, x=f"{back + (-6 if near_end else 0):.1f}", y=34,
+        parts.append(element("line", x1=f"{back:.1f}", x2=f"{back:.1f}", y1=36, y2=bottom, class_="back"))
+        parts.append(element("text", told, x=f"{back + (-6 if near_end else 0):.1f}", y=34,
                               text_anchor="end" if near_end else "start"))  # fmt: skip
     parts += _legend(bottom + 24)
-    parts.append(_element("text", f"{format_duration(last - first)} shown", x=WIDTH - _RIGHT, y=bottom + 42,
+    parts.append(element("text", f"{format_duration(last - first)} shown", x=WIDTH - _RIGHT, y=bottom + 42,
                           text_anchor="end", class_="small"))  # fmt: skip
     if thinned:
         note = f"thinned to at most {MOST_MARKS} marks a lane; no kind of mark is left out where it occurs"
-        parts.append(_element("text", note, x=_LEFT, y=bottom + 54, class_="small"))
+        parts.append(element("text", note, x=_LEFT, y=bottom + 54, class_="small"))
     told = "; ".join(f"{row['channel']}: {row['recovered']} recovered, {row['lost']} lost, {row['altered']} altered,"
                      f" {row['indeterminate']} indeterminate" for row in lanes)  # fmt: skip
     title = "The same, around the strike" if closely else "Acknowledged writes and what became of them"
-    return _drawing(name, bottom + (64 if thinned else 50), title, told, parts)
+    return drawing(name, bottom + (64 if thinned else 50), title, told, parts)
 
 
 def _when(write: Write) -> int:
@@ -198,8 +201,8 @@ def _legend(y: int) -> list[str]:
     for fate in Fate:
         lift = 13 if fate is Fate.INDETERMINATE else 5  # on a lane it hangs below the line
         parts.append(f'<g transform="translate({x:.0f} {y - lift}) scale(.7)">{_mark(fate, 6, 0)}</g>')
-        parts.append(_element("text", fate.value, x=f"{x + 14:.0f}", y=y))
+        parts.append(element("text", fate.value, x=f"{x + 14:.0f}", y=y))
         x += 34 + 7 * len(fate.value)
-    parts.append(_element("path", d=f"M{x:.0f},{y - 10}h10l-5,8z", class_="pointer"))
-    parts.append(_element("text", "recovery point achieved", x=f"{x + 14:.0f}", y=y))
+    parts.append(element("path", d=f"M{x:.0f},{y - 10}h10l-5,8z", class_="pointer"))
+    parts.append(element("text", "recovery point achieved", x=f"{x + 14:.0f}", y=y))
     return parts

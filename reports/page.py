@@ -9,7 +9,7 @@ from typing import Any, Final
 import jinja2
 from markupsafe import Markup
 
-from reports import figures, wording
+from reports import figures, replication_figure, wording
 from reports.assessment import ledger_files
 from reports.records import HarnessError, format_duration, read_lines
 from reports.writes import gather
@@ -35,15 +35,17 @@ def render(evidence: Mapping[str, Any], directory: Path) -> str:
         bounded=wording.bounded,
         duration=wording.duration,
         looked_at=wording.looked_at,
+        lost=wording.lost,
         size=wording.size,
         target=wording.target,
     )
     journal = list(read_lines(directory / "journal.jsonl"))
     drills = [
         {
-            "of": {"shadow": None, "deployment": {}, **drill},
+            "of": {"shadow": None, "failover": None, "deployment": {}, **drill},
             "timeline": figures.timeline(drill, f"timeline-{number}"),
             "ledgers": _ledgers(journal, directory, drill, number),
+            "replication": _replication(drill, number),
             "uncertainties": [wording.uncertainty(row, drill) for row in drill["objectives"]],
         }
         for number, drill in enumerate(evidence["drills"])
@@ -54,6 +56,7 @@ def render(evidence: Mapping[str, Any], directory: Path) -> str:
         most=MOST_ROWS,
         style=Markup(_style()),  # noqa: S704 - our own file
         lasted=_lasted(journal),
+        not_stock=wording.not_stock(evidence["drills"]),
     )
 
 
@@ -63,6 +66,15 @@ def _style() -> str:
 
 def _lasted(journal: list[dict[str, Any]]) -> str:
     return format_duration(journal[-1]["t"]) if journal else ""
+
+
+def _replication(drill: Mapping[str, Any], number: int) -> list[Markup]:
+    """The drawings of who led when, whole and around the outage, of a failover drill that was watched."""
+    if not drill.get("failover"):
+        return []
+    whole = replication_figure.replication(drill, f"replication-{number}")
+    near = replication_figure.replication(drill, f"replication-near-{number}", closely=True)
+    return [each for each in (whole, near) if each is not None]
 
 
 def _ledgers(journal: list[dict[str, Any]], directory: Path, drill: Mapping[str, Any], number: int) -> list[Markup]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import platform
@@ -14,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from reports import evidence, measures
+from reports import evidence, failover, measures
 from reports.accounting import account
-from reports.assessment import assess_one, assess_run
+from reports.assessment import assess_one, assess_run, cluster_facts
 from reports.measures import last_of
 from reports.records import (
     Clock,
@@ -126,6 +127,42 @@ class Run:
             )
         ledger = read_lines(self.drill_directory(drill) / "ledger.jsonl")
         return list(account(ledger, observed, strike["at_ns"], gone_ns=gone_ns).findings)
+
+    def findings_if(
+        self,
+        drill: str,
+        *,
+        observed: Sequence[Mapping[str, Any]] | None = None,
+        witness: Sequence[Mapping[str, Any]] | None = None,
+        reads: Sequence[Mapping[str, Any]] | None = None,
+        planned: bool | None = None,
+    ) -> list[Finding]:
+        """What a failover drill's account finds had just these lines been written; what is not given is as it is.
+
+        Args:
+            drill: one that was struck, its witness and its reads closed, its ledger observed.
+            observed: the lines of ``observed.jsonl``.
+            witness: those of ``witness.jsonl``.
+            reads: those of ``reads.jsonl``.
+            planned: as if the work had been planned, and clients were to feel nothing; as it was where not given.
+
+        Raises:
+            HarnessError: the drill has not come so far.
+        """
+        events = [event for event in self._events() if event.get("drill") == drill]
+        facts = cluster_facts(events, self.directory)
+        needed = (facts.ledger, facts.observed, facts.witness, facts.reads)
+        if last_of(events, "strike") is None or any(lines is None for lines in needed) or facts.problems:
+            seen = "; ".join(facts.problems) or "not struck and watched to the end"
+            remedy = "account for it after witness.closed, reads.closed and ledger.observed"
+            raise HarnessError(f"drill {drill}", seen=seen, remedy=remedy)
+        changed = dataclasses.replace(
+            facts,
+            observed=facts.observed if observed is None else observed,
+            witness=facts.witness if witness is None else witness,
+            reads=facts.reads if reads is None else reads,
+        )
+        return failover.findings_if(events, changed, planned=planned)
 
     def close(self, exit_code: int) -> dict[str, Any]:
         """Write ``run.closed``, then ``evidence.json``, and hand its content back. A second call changes nothing.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from reports.records import format_duration
@@ -51,9 +51,26 @@ def uncertainty(objective: Mapping[str, Any], drill: Mapping[str, Any]) -> str:
         taken = any(backup["taken"] for backup in drill["shadow"]["backups"]) if drill.get("shadow") else False
         return "of a backup made for this drill" if taken else "of the backup's own account"
     if objective["objective"] == "rpo":
-        return f"resolution {format_duration(drill['recovery_point']['resolution_ns'])}"
+        known = f"resolution {format_duration(drill['recovery_point']['resolution_ns'])}"
+        return f"{known}; {lost(drill)}, before or after the strike" if lost(drill) else known
     took = drill["recovery_time"]
-    return f"between {format_duration(took['lower_ns'])} and {format_duration(took['upper_ns'])}"
+    return f"between {format_duration(took['lower_ns'])} and {format_duration(took['upper_ns'])}{stock(drill)}"
+
+
+def lost(drill: Mapping[str, Any]) -> str:
+    """What must stand beside a failover drill's recovery point: writes acknowledged after the strike are not in it."""
+    count = drill["failover"]["counts"]["lost"] if drill.get("failover") else 0
+    return f"{count:,} acknowledged {'write' if count == 1 else 'writes'} lost" if count else ""
+
+
+def stock(drill: Mapping[str, Any]) -> str:
+    """What must stand beside every time of a cluster whose timing is not stock; empty for any other drill."""
+    return "; timing NOT STOCK" if drill.get("failover") and not drill["failover"]["timing"]["stock"] else ""
+
+
+def not_stock(drills: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The labels of the timings that are not stock, one for each drill that had one."""
+    return [drill["failover"]["timing"]["label"] for drill in drills if stock(drill)]
 
 
 def looked_at(counts: Mapping[str, int]) -> str:

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "checks/*": ("checks", "fixtures", RECORDS),
     "drills/methods/*": ("drills.contract", "fixtures", RECORDS),
     "drills/disasters/*": ("drills.contract", "fixtures", RECORDS),
+    "drills/failover/disasters/*": ("drills.failover.contract", "fixtures", RECORDS),
     "drills/*": ("drills", "checks", "fixtures", RECORDS),
     "conftest.py": (),
     "tests/*": ("reports", "fixtures", "checks", "drills", "benchmarks"),

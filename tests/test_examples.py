@@ -53,7 +53,8 @@ def test_the_full_example_shows_the_defaults(tmp_path):
 
 
 def test_the_full_example_names_every_key():
-    text = "".join((EXAMPLES / name).read_text("utf-8") for name in ("single-node.toml", "attached.toml"))
+    names = ("single-node.toml", "high-availability.toml", "attached.toml")
+    text = "".join((EXAMPLES / name).read_text("utf-8") for name in names)
     schema = json.loads((DATA / "profile.schema.json").read_text("utf-8"))
     sections = schema["properties"]
     keys = [key for section in [*sections.values(), *schema["$defs"].values()] for key in section.get("properties", ())]

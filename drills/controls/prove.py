@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import psycopg
@@ -29,6 +29,7 @@ from drills.controls import (
 )
 from drills.controls.bench import Bench, Control, Copy, Seen
 from fixtures.deployment import Deployment, NotGiven
+from reports.records import Journal
 
 # The families of controls that touch nothing of the database's copy.
 BESIDE: Final = (
@@ -69,29 +70,45 @@ def prove(bench: Bench, *, every: bool, families: Sequence[Family] | None = None
             # What breaks the copy goes one after the other; the rest touches nothing of it and runs beside.
             lanes.append([*database.controls(bench, Copy(connection=connection, twin=twin))])
         with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
-            untested = [remark for remarks in pool.map(functools.partial(_run_all, bench), lanes) for remark in remarks]
-    bench.journal.write(
+            run_all = functools.partial(_run_all, bench.journal, bench.drill, bench.deployment)
+            untested = [remark for remarks in pool.map(run_all, lanes) for remark in remarks]
+    _tell_how_many(bench.journal, bench.drill, started, sum(len(lane) for lane in lanes), untested)
+
+
+def prove_each(journal: Journal, drill: str, deployment: Deployment, controls: Iterable[Control]) -> None:
+    """Run controls that need no bench, one after the other, and journal each as ``prove`` does."""
+    started, given = journal.clock.now(), list(controls)
+    untested = _run_all(journal, drill, deployment, given)
+    _tell_how_many(journal, drill, started, len(given), untested)
+
+
+def _tell_how_many(
+    journal: Journal, drill: str, started: int, controls: int, untested: Sequence[Mapping[str, str]]
+) -> None:
+    journal.write(
         "check",
-        drill=bench.drill,
+        drill=drill,
         check="controls that apply",
         started_ns=started,
-        ended_ns=bench.journal.clock.now(),
-        looked_at={"controls": sum(len(lane) for lane in lanes)},
+        ended_ns=journal.clock.now(),
+        looked_at={"controls": controls},
         findings=[],
         error="",
-        not_tested=untested,
+        not_tested=list(untested),
     )
 
 
-def _run_all(bench: Bench, controls: Sequence[Control]) -> list[dict[str, str]]:
+def _run_all(
+    journal: Journal, drill: str, deployment: Deployment, controls: Sequence[Control]
+) -> list[dict[str, str]]:
     """Run controls one after the other; a remark for each of those that found nothing to break."""
-    reasons = {control.name: _run(bench, control) for control in controls}
+    reasons = {control.name: _run(journal, drill, deployment, control) for control in controls}
     return [{"what": f"control {name}", "reason": reason} for name, reason in reasons.items() if reason]
 
 
-def _run(bench: Bench, control: Control) -> str:
+def _run(journal: Journal, drill: str, deployment: Deployment, control: Control) -> str:
     """Run one control and journal it; why there was nothing to break, where there was nothing."""
-    started, error, seen, reason, always = bench.journal.clock.now(), "", Seen(), NOTHING_THERE, control.always
+    started, error, seen, reason, always = journal.clock.now(), "", Seen(), NOTHING_THERE, control.always
     try:
         seen = control.look()
     except NotGiven as absent:
@@ -101,14 +118,14 @@ def _run(bench: Bench, control: Control) -> str:
         # A control that breaks has proved nothing, whatever broke it.
         error = f"{type(problem).__name__}: {problem}"
     if not seen.victim and not error:
-        if not (always and bench.deployment.stand_in):
+        if not (always and deployment.stand_in):
             return reason
         error = f"found nothing to break, though the reference application holds some: {reason}"
     codes = sorted({finding.code for finding in seen.findings if finding.kind.severity == "failure"})
     caught = not error and (bool(set(codes) & set(control.expects)) if control.expects else not codes)
-    bench.journal.write(
+    journal.write(
         "control",
-        drill=bench.drill,
+        drill=drill,
         control=control.name,
         breaks=f"{control.breaks}: {seen.victim}"[:500] if seen.victim else control.breaks,
         expects=list(control.expects),
@@ -116,7 +133,7 @@ def _run(bench: Bench, control: Control) -> str:
         caught=caught,
         error=error[:2000],
         started_ns=started,
-        ended_ns=bench.journal.clock.now(),
+        ended_ns=journal.clock.now(),
     )
     return ""
 

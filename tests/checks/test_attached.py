@@ -188,7 +188,7 @@ def test_it_is_not_drilled(observe):
     [
         ("nonsense", "not a DSN"),
         ("postgresql://u@/x", "no host"),
-        ("postgresql://u@a,b/x", "several hosts"),
+        ("postgresql://u@a:1,b:2,c:3/x?port=1,2", "another number of ports"),
         ("postgresql://u@127.0.0.1:1/x", "see that it is up"),
     ],
 )

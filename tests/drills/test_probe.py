@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from drills.probe import Prober
+from drills.probe import ContinuousProber, Prober
 from fixtures.application import ApplicationError
 from reports.accounting import Outage
 from reports.measures import recovery_time
@@ -160,3 +160,93 @@ def test_a_shut_door_is_a_failed_probe_and_no_transaction(journal, prober):
     shut.start()
     wait_until(lambda: probes(journal), seconds=10, interval=0.01, what="the first probe")
     assert (probes(journal)[0]["step"], probes(journal)[0]["seen"]) == ("connect", "nobody listens")
+
+
+class Turning:
+    """A business transaction that fails from one number to another, of those that are asked for."""
+
+    def __init__(self, *outages):
+        self.outages, self.asked, self.closed = outages, [], 0
+
+    def transact(self, name, content, *, deadline_ns):
+        number = len(self.asked)
+        self.asked.append(name)
+        if any(first <= number < end for first, end in self.outages):
+            raise ApplicationError("upload: 503")
+
+    def close(self):
+        self.closed += 1
+
+
+@pytest.fixture
+def continuous(journal):
+    """Probe until so many were made; the prober, stopped, and what it asked."""
+    made = []
+
+    def run(business, until, door=lambda: True):
+        prober = ContinuousProber(business, journal=journal, drill=DRILL, prefix="probe/", interval_ns=MS,
+                                  limit_ns=5000 * MS, door=door)  # fmt: skip
+        made.append(prober)
+        prober.start()
+        wait_until(lambda: len(business.asked) >= until, seconds=60, interval=0.001, what=f"{until} probes")
+        prober.stop()
+        return prober
+
+    yield run
+    for each in made:
+        each.stop()
+
+
+def test_of_a_continuous_prober_each_outage_is_written_from_its_first_to_its_end(journal, continuous):
+    business = Turning((3, 7), (10, 11))
+    continuous(business, until=15)
+    last = len(business.asked) - 1
+    assert [(each["outcome"], each["failed_before"]) for each in probes(journal)] == [
+        ("succeeded", 0),  # the very first
+        ("failed", 0), ("failed", 3), ("succeeded", 4),
+        ("failed", 0), ("succeeded", 1),
+        ("succeeded", 0),  # the very last
+    ]  # fmt: skip
+    (whole,) = [event for event in read_journal(journal.path) if event["kind"] == "probes"]
+    assert (whole["count"], whole["failed"]) == (last + 1, 5)
+    assert whole["first_ns"] == probes(journal)[0]["started_ns"]
+    assert whole["last_ended_ns"] == probes(journal)[-1]["ended_ns"]
+    assert len(set(business.asked)) == last + 1
+    assert business.closed == 1
+
+
+@pytest.mark.parametrize(("failing", "outcomes"), [((2, 99), "sff"), ((0, 99), "ff")], ids=["to its end", "all of it"])
+def test_an_outage_that_does_not_end_is_written_with_its_last_failure(journal, continuous, failing, outcomes):
+    prober = continuous(Turning(failing), until=6)
+    written = probes(journal)
+    assert "".join(each["outcome"][0] for each in written) == outcomes
+    assert written[-1]["ended_ns"] == prober.last.ended_ns
+
+
+def test_a_success_counts_since_an_instant_and_so_does_a_failure(target, journal):
+    prober = ContinuousProber(Caller(target), journal=journal, drill=DRILL, prefix="probe/", interval_ns=5 * MS,
+                              limit_ns=5000 * MS)  # fmt: skip
+    now = journal.clock.now
+    prober.start()
+    try:
+        assert prober.await_success(since=0, seconds=60)
+        assert not prober.failed_since(0)
+        target.off()
+        wait_until(lambda: prober.failed_since(0), seconds=60, interval=0.005, what="a failed probe")
+        during = now()
+        wait_until(lambda: prober.failed_since(during), seconds=60, interval=0.005, what="another failed probe")
+        assert not prober.await_success(since=during, seconds=0.1)
+        target.on()
+        on = now()
+        assert prober.await_success(since=on, seconds=60)
+        assert prober.last_success.started_ns > on
+        assert not prober.failed_since(now())
+    finally:
+        prober.stop()
+
+
+def test_a_continuous_prober_that_never_began_has_nothing_to_tell(journal, continuous):
+    business = Turning()
+    ContinuousProber(business, journal=journal, drill=DRILL, prefix="probe/", interval_ns=MS, limit_ns=MS).stop()
+    assert business.closed == 1
+    assert list(read_journal(journal.path)) == []

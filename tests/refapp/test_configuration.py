@@ -58,6 +58,11 @@ def test_a_missing_variable_is_named(configuration, name):
         ("WEB_LISTEN", "8099"),
         ("WEB_LISTEN", "127.0.0.1:99999"),
         ("DATABASE_URL", "mysql://h/d"),
+        ("DATABASE_URL", "postgresql://u:pw@h1:5432,h2:none/d"),
+        ("DATABASE_URL", "postgresql://u:pw@h1:5432,,h3/d"),
+        ("DATABASE_RETRY_SECONDS", "4s"),
+        ("DATABASE_RETRY_SECONDS", "nan"),
+        ("DATABASE_RETRY_SECONDS", "-1"),
         ("OBJECT_STORAGE_ENDPOINT", "127.0.0.1:9000"),
         ("OCR_URL", "http://[::1"),
         ("COLUMN_ENCRYPTION_KEY", "c2hvcnQ="),
@@ -67,6 +72,25 @@ def test_a_malformed_variable_is_named_and_its_value_is_not_shown(configuration,
     with pytest.raises(ConfigurationProblem, match=name) as problem:
         read_settings("web", {**configuration, name: value})
     assert value not in str(problem.value)
+
+
+def test_a_cluster_is_named_by_one_url(configuration):
+    made = new_configuration(
+        database_host="10.0.0.1",
+        database_port=5432,
+        further_databases=[("10.0.0.2", 5433), ("fd00::3", 5434)],
+        database_parameters={"target_session_attrs": "read-write", "tcp_user_timeout": "2000"},
+        objects_endpoint="http://127.0.0.1:9000",
+        bucket="b",
+        listen=LISTEN,
+    )
+    url = made["DATABASE_URL"]
+    assert url.endswith(
+        "@10.0.0.1:5432,10.0.0.2:5433,[fd00::3]:5434/enprivacy?target_session_attrs=read-write&tcp_user_timeout=2000"
+    )
+    settings = read_settings("web", {**made, "DATABASE_RETRY_SECONDS": "4"})
+    assert (settings.database_url, settings.database_retry_seconds) == (url, 4)
+    assert read_settings("web", configuration).database_retry_seconds == 0
 
 
 @pytest.mark.parametrize("arguments", [[], ["mail"], ["web", "job"]])

@@ -316,7 +316,9 @@ def assessed(made):
 @pytest.fixture
 def builder():
     """The builders themselves, for tests that write their own ledger or journal."""
-    return SimpleNamespace(whole_ledger=whole_ledger, ledger=Ledger, many=many, looked_at=LOOKED_AT, rechain=rechain)
+    return SimpleNamespace(
+        journal=Journal, whole_ledger=whole_ledger, ledger=Ledger, many=many, looked_at=LOOKED_AT, rechain=rechain
+    )
 
 
 def many(count=13):

@@ -109,7 +109,7 @@ def test_a_deeply_nested_line_ends_in_one_line(archived, capsys, depth):
 def test_success_says_what_is_covered_and_what_is_not(archived, capsys):
     main(["verify", str(archived)])
     (covered,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("covered")]
-    assert "journal.jsonl, the ledgers, evidence.json; not report.html and junit.xml" in covered
+    assert "the ledgers, what was witnessed and read, evidence.json; not report.html and junit.xml," in covered
 
 
 def test_a_tampered_ledger_is_named(archived, capsys):

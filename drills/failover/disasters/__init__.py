@@ -1,0 +1,1 @@
+"""What strikes a cluster, one file each; none of them imports another."""
