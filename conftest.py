@@ -1,3 +1,10 @@
 """Lists the plugin modules, each of which owns its options, markers, header and fixtures."""
 
-pytest_plugins = ["reports.plugin", "fixtures.plugin", "checks.plugin", "drills.plugin", "drills.failover.plugin"]
+pytest_plugins = [
+    "reports.plugin",
+    "fixtures.plugin",
+    "checks.plugin",
+    "drills.plugin",
+    "drills.failover.attached",
+    "drills.failover.plugin",
+]

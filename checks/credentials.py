@@ -17,22 +17,19 @@ from typing import Any, Final
 
 import psutil
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from checks.audit_secrets import SHORTEST, forms
 from checks.differences import summed_up
 from checks.snapshot import telling
 from fixtures.deployment import NotGiven
-from fixtures.rotation import Credential
-from reports.records import Finding, HarnessError
+from fixtures.rotation import Credential, accepted
+from reports.records import Finding
 
 PIECE: Final = 1 << 20
 RETURNED: Final = "CREDENTIAL-RETURNED"
 SEEN: Final = "the password that was revoked opens it again, as after a restore of a backup older than that"
 # RFC 5803, as PostgreSQL writes it: SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>.
 _SCRAM: Final = re.compile(r"SCRAM-SHA-256\$(\d+):([^$]+)\$([^:]+):(.+)")
-# libpq gives no SQLSTATE for a connection that was refused.
-_REFUSALS: Final = ("password authentication failed", "is not permitted to log in")
 _LOGINS: Final = "SELECT rolname, rolpassword, rolcanlogin FROM pg_authid WHERE rolpassword IS NOT NULL ORDER BY 1"
 
 _PRIVILEGES: Final = """
@@ -147,29 +144,6 @@ def compare_privileges(before: Collection[str], after: Collection[str], user: st
         *summed_up("CREDENTIAL-PRIVILEGES", f"{user} lost", [(0, each) for each in lost]),
         *summed_up("CREDENTIAL-PRIVILEGES", f"{user} gained", [(0, each) for each in gained]),
     ]
-
-
-def accepted(dsn: str, credential: Credential) -> bool:
-    """Whether the server lets a user in with this password, tried.
-
-    Args:
-        dsn: where the server is; a credential in it is not used.
-
-    Raises:
-        HarnessError: neither accepted nor refused, so that nothing is known.
-    """
-    try:
-        conninfo = make_conninfo(dsn, user=credential.user, connect_timeout=5, application_name="enprivacy-drill")
-        psycopg.connect(conninfo, password=credential.password).close()
-    except psycopg.OperationalError as problem:
-        if any(refusal in str(problem) for refusal in _REFUSALS):
-            return False
-        raise HarnessError(
-            f"a login of {credential.user}",
-            seen=str(problem).strip(),
-            remedy="let the server be reached from here, with lc_messages in English: its answer has no other code",
-        ) from None
-    return True
 
 
 def judge_logins(dsn: str, *, old: Credential | None, new: Credential | None) -> list[Finding]:

@@ -59,22 +59,52 @@ def planted(configuration: Mapping[str, str]) -> Planted:
     return Planted(values=_values(configuration), patterns=_patterns(configuration))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Url:
+    """What a URL names; several addresses where it is one of a cluster. User and password as they are written."""
+
+    user: str
+    password: str
+    addresses: tuple[tuple[str, int | None], ...]
+
+
+def _read(value: str) -> _Url | None:
+    """None where it is no URL. What cannot be read of an address hides neither the others nor the password."""
+    try:
+        parts = urllib.parse.urlsplit(value)
+    except ValueError:
+        return None
+    if not parts.scheme or not parts.netloc:
+        return None
+    written = parts.netloc.rpartition("@")[2].split(",")
+    return _Url(
+        user=parts.username or "",
+        password=parts.password or "",
+        addresses=tuple(address for each in written if (address := _address(each))[0]),
+    )
+
+
+def _address(written: str) -> tuple[str, int | None]:
+    try:
+        parts = urllib.parse.urlsplit(f"//{written}")
+        host = parts.hostname or ""
+    except ValueError:
+        return "", None
+    try:
+        return host, parts.port
+    except ValueError:
+        return host, None
+
+
 def _patterns(configuration: Mapping[str, str]) -> dict[str, re.Pattern[str]]:
     found: dict[str, re.Pattern[str]] = {}
     for variable, value in configuration.items():
-        try:
-            parts = urllib.parse.urlsplit(value)
-            host, port, user = parts.hostname, parts.port, urllib.parse.unquote(parts.username or "")
-        except ValueError:
+        if (url := _read(value)) is None:
             continue
-        if not parts.scheme or not host:
-            continue
-        named = rf"(?<![\w.-]){re.escape(host)}(?![\w-]|\.\w)"
-        shapes = [rf"\bhost(?:name|addr)?\W{{1,6}}{named}", rf"\b(?:server at|address)\W{{1,6}}{named}"]
-        if port:
-            shapes += [rf"{named}{_BETWEEN}{port}(?!\d)", rf"(?<!\d){port}{_BETWEEN}{named}"]
-        found[f"the host of {variable}"] = re.compile("|".join(shapes), re.IGNORECASE)
-        if user:
+        shapes = [shape for host, port in url.addresses for shape in _shapes(host, port)]
+        if shapes:
+            found[f"the host of {variable}"] = re.compile("|".join(shapes), re.IGNORECASE)
+        if user := urllib.parse.unquote(url.user):
             word = rf"(?<![\w-]){re.escape(user)}(?![\w-])"
             shapes = [rf"\b(?:user|username|user[ _]name|role|login)\W{{1,6}}{word}", rf"{word}@"]
             # A name such as "app" stands in any text by chance.
@@ -84,25 +114,32 @@ def _patterns(configuration: Mapping[str, str]) -> dict[str, re.Pattern[str]]:
     return found
 
 
+def _shapes(host: str, port: int | None) -> Iterator[str]:
+    """How a host is told, with its port or without."""
+    named = rf"(?<![\w.-]){re.escape(host)}(?![\w-]|\.\w)"
+    yield rf"\bhost(?:name|addr)?\W{{1,6}}{named}"
+    yield rf"\b(?:server at|address)\W{{1,6}}{named}"
+    if port:
+        yield rf"{named}{_BETWEEN}{port}(?!\d)"
+        yield rf"(?<!\d){port}{_BETWEEN}{named}"
+
+
 def _values(configuration: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for variable, value in configuration.items():
         if len(value) >= SHORTEST and any(word in variable.upper() for word in SECRET_WORDS):
             found |= dict.fromkeys(_forms(value), variable)
-        try:
-            parts = urllib.parse.urlsplit(value)
-            host, port, password = parts.hostname, parts.port, parts.password
-        except ValueError:
+        if (url := _read(value)) is None:
             continue
-        if not parts.scheme or not host:
-            continue
-        if password and len(password) >= SHORTEST:
-            found |= dict.fromkeys({*_forms(password), *_forms(urllib.parse.unquote(password)), value}, variable)
-        if port:
-            found[f"[{host}]:{port}" if ":" in host else f"{host}:{port}"] = f"the host of {variable}"
-        # A bare name such as "ocr" may be the name of a part as well, which a body may show.
-        if "." in host or _is_address(host):
-            found[host] = f"the host of {variable}"
+        if len(url.password) >= SHORTEST:
+            both = {*_forms(url.password), *_forms(urllib.parse.unquote(url.password)), value}
+            found |= dict.fromkeys(both, variable)
+        for host, port in url.addresses:
+            if port:
+                found[f"[{host}]:{port}" if ":" in host else f"{host}:{port}"] = f"the host of {variable}"
+            # A bare name such as "ocr" may be the name of a part as well, which a body may show.
+            if "." in host or _is_address(host):
+                found[host] = f"the host of {variable}"
     return found
 
 

@@ -13,6 +13,7 @@ import pytest
 from checks.conformance.registry import every_check, every_fault
 from checks.conformance.subject import Subject, behind_proxies
 from fixtures.backup_set import BackupPlaces
+from fixtures.cluster_settings import HIGH_AVAILABILITY
 from fixtures.deployment import Deployment, Observed
 from fixtures.ground import Ground, RunRecord
 from fixtures.objectives import BackupObjectives, Kept, Objective, backup_objectives
@@ -21,7 +22,8 @@ from fixtures.profile import Profile
 from reports.records import RUN_NAME, UsageProblem
 
 # Why the deployments of these providers are not checked.
-IN_CONTAINERS: Final = {
+NOT_CHECKED: Final = {
+    HIGH_AVAILABILITY: "checks break and replace each service by itself, and here clients find two of them at one door",
     "containers": "checks break what lies between services by listeners of 127.0.0.1, which containers do not reach",
     "compose": "nobody brings the compose file up for checks: bring it up yourself, and attach it",
 }
@@ -45,7 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         record.journal.write("not_tested", what=what, reason="not selected on the command line")
     standing = [item for item in items if "subject" in getattr(item, "fixturenames", ())]
     provider = config.stash[PROFILE].provider
-    if standing and (reason := IN_CONTAINERS.get(provider, "")):
+    if standing and (reason := NOT_CHECKED.get(provider, "")):
         standing[0].add_marker(pytest.mark.skip(reason=f"not tested: {reason}"))
         items[:] = [item for item in items if item not in standing[1:]]
         config.hook.pytest_deselected(items=standing[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -26,6 +27,9 @@ SETTINGS: Final = (
     "primary_conninfo",
     "synchronous_standby_names",
 )
+# How many of them: ANY 1 (…), FIRST 1 (…), 1 (…); and a name, in double quotes or bare.
+HOW_MANY: Final = re.compile(r"^\s*(?:(?:ANY|FIRST)\s+)?\d+\s*\((.*)\)\s*$", re.IGNORECASE | re.DOTALL)
+STANDBY: Final = re.compile(r'"((?:[^"]|"")+)"|([^\s",]+)')
 STATES: Final = ("pending", "finished")
 
 
@@ -58,12 +62,15 @@ def compare_archives(before: Mapping[str, tuple[int, str]], after: Mapping[str, 
     return summed_up("ARCHIVE-WRITTEN", "archive", changed)
 
 
-def archiving_settings(connection: psycopg.Connection[Any], *, own: Sequence[str] = ()) -> list[Finding]:
+def archiving_settings(
+    connection: psycopg.Connection[Any], *, own: Sequence[str] = (), members: Sequence[str] = ()
+) -> list[Finding]:
     """What in a restored server's settings would have it write to, follow or wait for servers that are not its own.
 
     Args:
         connection: as a superuser, or a role that may read all settings.
         own: texts such as directories; a setting that holds one of them is about an archive or a standby of its own.
+        members: the nodes of its own cluster, by name, for which it may wait.
 
     Raises:
         HarnessError: the settings cannot be read.
@@ -75,7 +82,7 @@ def archiving_settings(connection: psycopg.Connection[Any], *, own: Sequence[str
             " WHERE d.datname = current_database()"
         ).fetchall()
     enabled = [(0, f"subscription {name} is enabled and takes its publisher's changes") for name, on in rows if on]
-    return [*judge_settings(values, own=own), *summed_up("ARCHIVE-LIVE", "subscription", enabled)]
+    return [*judge_settings(values, own=own, members=members), *summed_up("ARCHIVE-LIVE", "subscription", enabled)]
 
 
 def read_settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
@@ -98,7 +105,7 @@ def read_settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
     return values
 
 
-def judge_settings(values: Mapping[str, str], *, own: Sequence[str] = ()) -> list[Finding]:
+def judge_settings(values: Mapping[str, str], *, own: Sequence[str] = (), members: Sequence[str] = ()) -> list[Finding]:
     """The same, of settings that were read. A connection string is not shown: it may hold a password."""
     archives = values["archive_mode"] != "off"
     library, command = values["archive_library"], values["archive_command"]
@@ -107,7 +114,7 @@ def judge_settings(values: Mapping[str, str], *, own: Sequence[str] = ()) -> lis
         "archive_command": command if archives and not library and command not in NOTHING else "",
         "archive_cleanup_command": values["archive_cleanup_command"],
         "primary_conninfo": values["primary_conninfo"],
-        "synchronous_standby_names": values["synchronous_standby_names"],
+        "synchronous_standby_names": _but_for(members, values["synchronous_standby_names"]),
     }
     return [
         Finding(
@@ -118,6 +125,14 @@ def judge_settings(values: Mapping[str, str], *, own: Sequence[str] = ()) -> lis
         for name, value in live.items()
         if value not in ("", DISABLED) and not any(text in value for text in own if text)
     ]
+
+
+def _but_for(members: Sequence[str], waited_for: str) -> str:
+    """The setting as it is; empty text where it names members only."""
+    match = HOW_MANY.match(waited_for)
+    listed = STANDBY.findall(match[1] if match else waited_for)
+    names = {quoted.replace('""', '"') or bare for quoted, bare in listed}
+    return waited_for if names - {*members} else ""
 
 
 def read_jobs(connection: psycopg.Connection[Any], query: str) -> dict[str, JobState]:

@@ -118,11 +118,14 @@ def _count_references(connection: psycopg.Connection[Any], query: str, key: str)
     return int(next(iter(row))[0])
 
 
-def removed_since(site: Site, outcome: Outcome) -> Callable[[str], bool]:
+def removed_since(site: Site, outcome: Outcome, now: psycopg.Connection[Any]) -> Callable[[str], bool]:
     """Says of a key that is not there whether a client deleted it after the restore: a row referred to it until then.
 
     Where the database survived the disaster, users went on deleting before it, too: no more than the ledger says.
     The ledger's own objects have no row, and nobody deletes them. Nobody has deleted any where nobody told of rows.
+
+    Args:
+        now: a session with the database as it is.
     """
     if not site.deployment.references_query:
         return lambda key: False
@@ -134,9 +137,8 @@ def removed_since(site: Site, outcome: Outcome) -> Callable[[str], bool]:
     def removed(key: str) -> bool:
         if key.startswith(outcome.own.prefix):
             return False
-        with site.deployment.database.connect() as connection:
-            if _count_references(connection, query, key):
-                return False
+        if _count_references(now, query, key):
+            return False
         if _count_references(outcome.restored.connection, query, key):
             return True
         return next(before, "none left") is None
@@ -144,12 +146,15 @@ def removed_since(site: Site, outcome: Outcome) -> Callable[[str], bool]:
     return removed
 
 
-def written_since(site: Site, outcome: Outcome) -> Callable[[str], bool]:
+def written_since(site: Site, outcome: Outcome, now: psycopg.Connection[Any]) -> Callable[[str], bool]:
     """Says of a key that the backup did not hold whether a client wrote it after the restore.
 
     One did when it is the ledger's, when a row refers to it now and none did in the restored state, or when it is the
     application's and there was an upload whose answer nobody got: of those no more than there were. Where nobody told
     of rows, any may be one of the uploads, where there were some: ``tells_what_is_new`` says so.
+
+    Args:
+        now: a session with the database as it is.
     """
     own, pattern = outcome.own, site.deployment.tenant_pattern
     query = references_query(site.deployment) if site.deployment.references_query else ""
@@ -162,9 +167,7 @@ def written_since(site: Site, outcome: Outcome) -> Callable[[str], bool]:
             return False
         if not query:
             return bool(own.uploads)
-        with site.deployment.database.connect() as connection:
-            now = _count_references(connection, query, key)
-        if now:
+        if _count_references(now, query, key):
             return _count_references(outcome.restored.connection, query, key) == 0
         return re.match(pattern, key) is not None and next(unanswered, "none left") is None
 

@@ -23,11 +23,13 @@ from drills.guarding import Guard
 from drills.made import Instant, Made
 from drills.opening import open_drill
 from drills.probe import Prober
+from drills.redundancy import check_redundancy
 from drills.rehearsing import rehearse
 from drills.site import Site
 from drills.stores import open_business
 from drills.suits import told_by_health
 from fixtures.backup_set import check_manifest, count_files
+from fixtures.cluster import Replicates
 from fixtures.network import answers
 from fixtures.objectives import Objective
 from fixtures.processes import Finished, Running
@@ -164,6 +166,8 @@ class Drill(Chain):
             self._trail = conforming.open_trail(self.site, self._held)
         with self._step("read out"):
             self._guard.before_strike(self._made)
+        if isinstance(self.deployment, Replicates):
+            self.deployment.cluster.mark()
         with self._phase("strike"):
             self._door = self.deployment.client_access().url
             self._struck_ns = self.record.clock.now()
@@ -260,6 +264,9 @@ class Drill(Chain):
             if not self._prober.await_success(seconds=seconds):
                 last = self._prober.last_failed
                 raise Failure(f"no business transaction succeeded within {seconds:g} s of the start; last seen: {last}")
+        if isinstance(self.deployment, Replicates):
+            with self._phase("redundant"):
+                check_redundancy(self.deployment.cluster, journal=self.journal, drill=self.id)
 
     def verify(self) -> None:
         """Account for every write and compare everything restored with what the backup held."""

@@ -53,7 +53,7 @@ class Guard:
         """
         if self._theirs is None:
             return
-        self._signals = {each: signal.signal(each, _interrupt) for each in ASKING_TO_END
+        self._signals = {each: signal.signal(each, interrupt) for each in ASKING_TO_END
                          if signal.getsignal(each) != signal.SIG_IGN}  # fmt: skip
         site = self._site
         seen = self._theirs.before_strike(site.sets)
@@ -165,7 +165,7 @@ class Guard:
             self._teller(line)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def interrupt(number: int, frame: FrameType | None) -> None:
     """Once is enough: what follows is bringing the deployment back, and only SIGKILL ends that."""
     del frame
     for each in ASKING_TO_END:

@@ -24,6 +24,7 @@ import httpx
 import minio
 import psycopg
 import urllib3
+from psycopg import sql
 
 from drills import reading
 from drills.lines import Lines
@@ -31,6 +32,7 @@ from fixtures.application import Application, ApplicationError, Lists
 from fixtures.clients import open_application
 from fixtures.deployment import ClientAccess, Deployment, ObjectStore
 from fixtures.guarded import KeptConnection
+from fixtures.rotation import Credential, new_credential, set_password
 from fixtures.transaction import Transaction
 from reports.records import NANOSECONDS, Clock, HarnessError
 
@@ -46,6 +48,7 @@ MOST_DELETABLE: Final = 2_000
 # How an upload fails that never reached the application.
 REFUSED: Final = httpx.ConnectError.__name__
 TABLE: Final = "enprivacy_drill.writes"
+LOGIN: Final = "enprivacy_drill"
 WITNESSED: Final = "enprivacy_drill.witnessed"
 REQUEST_SECONDS: Final = 2.0
 ERRORS: Final = (
@@ -88,6 +91,18 @@ def prepare(deployment: Deployment) -> None:
     """
     with deployment.database.connect() as connection:
         connection.execute(CREATE_TABLE)
+
+
+def own_login(deployment: Deployment) -> Credential:
+    """A login of the writer's own, with a fresh password: that of the application may be rotated under it."""
+    credential = new_credential(LOGIN, deployment.processes.redactor)
+    with deployment.database.connect() as connection:
+        if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (LOGIN,)).fetchone():
+            connection.execute(f"CREATE ROLE {LOGIN}")
+            name = sql.Identifier(deployment.database.name)
+            connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(name, sql.Identifier(LOGIN)))
+        set_password(connection, credential)
+    return credential
 
 
 def intervals(interval_ns: int) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from fixtures.application import Application, Lists
 from fixtures.backup_set import sha256_of
 from fixtures.deployment import ClientAccess, Deployment, NotGiven
 from fixtures.processes import Running, ended_within, tail
+from fixtures.rotation import Credential, with_credential
 from reports.records import Clock, HarnessError, Journal, read_lines, wait_until
 
 # What counts as recovered, with an application that can be spoken to and without.
@@ -35,6 +37,7 @@ class Load:
         path: the ledger's file; what was observed of it, and what was read, lie beside.
         relative: the same path as the journal names it.
         tag: stands in the name of every write, so that writes of other drills are not taken for ours.
+        login: of the writer's own connections to the database; without it they are the application's.
 
     ``channels`` are those in which something is written, known once started: uploads where somebody said how the
     application is spoken to, deletions where it lists its documents and held some before the drill.
@@ -43,11 +46,20 @@ class Load:
     """
 
     def __init__(
-        self, *, deployment: Deployment, journal: Journal, drill: str, path: Path, relative: Path, tag: str
+        self,
+        *,
+        deployment: Deployment,
+        journal: Journal,
+        drill: str,
+        path: Path,
+        relative: Path,
+        tag: str,
+        login: Credential | None = None,
     ) -> None:
         self.deployment, self.journal, self.drill = deployment, journal, drill
         self.path, self.observed, self.relative, self.tag = path, path.with_name("observed.jsonl"), relative, tag
         self.reads = path.with_name("reads.jsonl")
+        self._login = login
         self.channels: tuple[str, ...] = ()
         self.read_channels: tuple[str, ...] = ()
         self.lists = False
@@ -125,6 +137,8 @@ class Load:
             recovery_basis=TRANSACTION if ledger.API in self.channels else STORES,
         )
         access = self.deployment.client_access()
+        if self._login is not None:
+            access = dataclasses.replace(access, dsn=with_credential(access.dsn, self._login))
         if reads:
             self.read_channels = _read_channels(self.channels, access)
         source = self._writer.popen.stdin

@@ -47,6 +47,10 @@ from fixtures.providers.object_server import KEEPS
 from fixtures.workspace import Workspace
 from reports.records import RUN_NAME, HarnessError, UsageProblem
 
+NO_RESTORE: Final = (
+    "cluster.nodes is for failover drills; to restore into its leader, name that as postgresql.admin_dsn in a profile"
+    " without cluster.nodes"
+)
 THEIRS: Final = pytest.StashKey[DestroyableDeployment]()
 KEYS: Final = pytest.StashKey[KeyPair]()
 BEGUN: Final = pytest.StashKey[Iterator[int]]()
@@ -103,6 +107,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not drills:
         return
     if record is not None and not config.stash[PROFILE].own:
+        if config.stash[PROFILE].nodes is not None:
+            _stand_in_for(drills[0], "restoring a backup into somebody else's cluster", NO_RESTORE, record)
+            _drop(config, items, drills[1:])
+            return
         _require_destroyable(config, record)
     if record is not None:  # else a session that only lists or plans
         config.stash[BEGUN] = itertools.count()
@@ -287,7 +295,7 @@ def drill(
         scale=dataclasses.asdict(pytestconfig.stash[SIZES]),
         every_control=pytestconfig.stash[PROVER] == scenario.id,
         progress=show_progress(pytestconfig),
-        told=_told(pytestconfig),
+        told=told_always(pytestconfig),
     )
     try:
         yield drill
@@ -344,7 +352,7 @@ def keep_logs(workspace: Workspace, record: Record, drill: str) -> None:
             (kept / log.name).write_text(text + "\n", "utf-8")
 
 
-def _told(config: pytest.Config) -> Callable[[str], None]:
+def told_always(config: pytest.Config) -> Callable[[str], None]:
     """Writes a line on the terminal, also with -q: what is about to be destroyed is never kept back."""
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     capture: Any = config.pluginmanager.get_plugin("capturemanager")

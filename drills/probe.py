@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
 from fixtures.application import ApplicationError
@@ -14,6 +15,8 @@ SUCCEEDED: Final = "succeeded"
 FAILED: Final = "failed"
 DOOR: Final = "connect"
 SHUT: Final = "nobody listens"
+# How many of a continuous prober's transactions are under way at once.
+MOST: Final = 12
 CONTENT: Final = "Probe {n} of a restore drill. Write to probe{n}@example.org or call +49 30 5550 {n:04d}.\n"
 
 
@@ -115,33 +118,37 @@ class Prober:
 
 
 class ContinuousProber:
-    """A thread that makes one business transaction after the other, from before the strike until it is stopped.
+    """Makes business transactions from before the strike until it is stopped, each under a name of its own.
 
-    Of them it journals the first and the last, the first and the last of each unbroken row of failed ones, and the
-    first success after such a row; at its end, how many there were. ``failed_before`` counts within a row.
+    While they go well one follows the other. Where one takes long, others are begun beside it: else nothing would be
+    known of all the time that a client waits. Each is journalled when it ends; at the end, how many there were.
 
     Args:
-        interval_ns: from the end of one to the start of the next; a fifth of it where the door was shut.
-        limit_ns, door: as of ``Prober``.
+        open_application: makes a client; as many are made as were under way at once.
+        interval_ns: from the end of one to the start of the next, where no other is under way.
+        limit_ns: how long one may take. While any is under way, the next begins a twelfth of this after the last began,
+            or ``interval_ns`` where that is longer, and no more than twelve are under way.
     """
 
     def __init__(
         self,
-        application: Transacts,
+        open_application: Callable[[], Transacts],
         *,
         journal: Journal,
         drill: str,
         prefix: str,
         interval_ns: int,
         limit_ns: int,
-        door: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._application, self._journal, self._drill, self._prefix = application, journal, drill, prefix
-        self._interval_ns, self._limit_ns, self._door = interval_ns, limit_ns, door
-        self._stop, self._turned = threading.Event(), threading.Condition()
-        self._thread = threading.Thread(target=self._probe_until_stopped, daemon=True)
-        self._count, self._failed, self._first_ns = 0, 0, 0
-        self._unwritten: Probe | None = None
+        self._open, self._journal, self._drill, self._prefix = open_application, journal, drill, prefix
+        self._interval_ns, self._limit_ns = interval_ns, limit_ns
+        self._apart_ns = max(interval_ns, limit_ns // MOST)
+        # Whatever follows is changed and read while this is held.
+        self._turned = threading.Condition()
+        self._stopping, self._under_way = False, 0
+        self._idle: list[Transacts] = []
+        self._count, self._failed, self._in_row, self._first_ns = 0, 0, 0, 0
+        self._thread = threading.Thread(target=self._begin_until_stopped, daemon=True)
         self.last: Probe | None = None
         self.last_failed: Probe | None = None
         self.last_success: Probe | None = None
@@ -164,63 +171,64 @@ class ContinuousProber:
         return self.last_failed is not None and self.last_failed.ended_ns > since
 
     def stop(self) -> None:
-        """End the thread, close the connection, and journal the last probe and the whole. Once, however often asked."""
-        if self._stop.is_set():
-            return
-        self._stop.set()
+        """Begin no more, let those under way end, and journal the whole. Once, however often asked."""
+        with self._turned:
+            if self._stopping:
+                return
+            self._stopping = True
+            self._turned.notify_all()
         if self._thread.ident is not None:
             self._thread.join()
-        self._application.close()
+        for application in self._idle:
+            application.close()
         if self.last is None:
             return
-        if self._unwritten is not None:
-            self._write(self._unwritten)
         self._journal.write(
-            "probes",
-            drill=self._drill,
-            count=self._count,
-            failed=self._failed,
-            first_ns=self._first_ns,
+            "probes", drill=self._drill, count=self._count, failed=self._failed, first_ns=self._first_ns,
             last_ended_ns=self.last.ended_ns,
-        )
+        )  # fmt: skip
 
-    def _probe_until_stopped(self) -> None:
-        in_row = 0
-        while not self._stop.is_set():
-            probe = try_once(
-                self._application,
-                self._journal.clock,
-                f"{self._prefix}{self._count}",
-                number=self._count,
-                failed_before=in_row,
-                limit_ns=self._limit_ns,
-                door=self._door,
-            )
-            in_row = in_row + 1 if probe.outcome == FAILED else 0
-            self._take(probe)
-            interval_ns = self._interval_ns // 5 if probe.step == DOOR else self._interval_ns
-            self._stop.wait(interval_ns / NANOSECONDS)
+    def _begin_until_stopped(self) -> None:
+        number, began_ns = 0, 0
+        with ThreadPoolExecutor(MOST) as pool:
+            while True:
+                with self._turned:
+                    self._turned.wait_for(lambda: self._stopping or not self._under_way, self._left(began_ns))
+                    # Twelve may be under way for a moment longer than each of them is allowed.
+                    self._turned.wait_for(lambda: self._stopping or self._under_way < MOST)
+                    if not self._under_way:
+                        self._turned.wait_for(lambda: self._stopping, self._interval_ns / NANOSECONDS if number else 0)
+                    if self._stopping:
+                        return
+                    self._under_way += 1
+                    application = self._idle.pop() if self._idle else None
+                began_ns = monotonic_ns()
+                pool.submit(self._probe, application or self._open(), number)
+                number += 1
 
-    def _take(self, probe: Probe) -> None:
-        before = self.last
-        turned = before is None or before.outcome != probe.outcome
-        if turned and self._unwritten is not None and self._unwritten.outcome == FAILED:
-            self._write(self._unwritten)
-        self._unwritten = None if turned else probe
-        if turned:
-            self._write(probe)
+    def _left(self, began_ns: int) -> float:
+        return max(0, began_ns + self._apart_ns - monotonic_ns()) / NANOSECONDS
+
+    def _probe(self, application: Transacts, number: int) -> None:
+        name, clock = f"{self._prefix}{number}", self._journal.clock
+        probe = try_once(application, clock, name, number=number, failed_before=0, limit_ns=self._limit_ns)
         with self._turned:
-            self._first_ns = self._first_ns if self._count else probe.started_ns
-            self._count, self._failed = self._count + 1, self._failed + (probe.outcome == FAILED)
-            self.last = probe
-            if probe.outcome == FAILED:
-                self.last_failed = probe
-            else:
-                self.last_success = probe
+            self._under_way -= 1
+            self._idle.append(application)
+            self._take(probe)
             self._turned.notify_all()
 
-    def _write(self, probe: Probe) -> None:
-        fields: dict[str, Any] = dataclasses.asdict(probe)
+    def _take(self, probe: Probe) -> None:
+        failed = probe.outcome == FAILED
+        self.last = dataclasses.replace(probe, failed_before=self._in_row)
+        self._in_row = self._in_row + 1 if failed else 0
+        self._first_ns = min(self._first_ns, probe.started_ns) if self._count else probe.started_ns
+        self._count, self._failed = self._count + 1, self._failed + failed
+        if failed:
+            self.last_failed = self.last
+        elif self.last_success is None or self.last_success.started_ns < probe.started_ns:
+            self.last_success = self.last
+        fields: dict[str, Any] = dataclasses.asdict(self.last)
         self._journal.write("probe", drill=self._drill, **fields)
 
 
@@ -232,7 +240,7 @@ def try_once(
     number: int,
     failed_before: int,
     limit_ns: int,
-    door: Callable[[], bool],
+    door: Callable[[], bool] = lambda: True,
 ) -> Probe:
     """One business transaction under a name of its own, and how it ended."""
     started = clock.now()

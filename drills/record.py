@@ -22,7 +22,7 @@ class Record(RunRecord, Protocol):
     def findings_if_observed(self, drill: str, observed: Iterable[Mapping[str, Any]]) -> list[Finding]:
         """What the ledger's accounting finds had just these lines been observed."""
 
-    def findings_if(self, drill: str, **lines: Any) -> list[Finding]:
+    def findings_if(self, drill: str, **given: Any) -> list[Finding]:
         """What a failover drill's account finds had just these ``observed`` or ``witness`` lines been written."""
 
     def assess(self, drill: str) -> dict[str, Any]:

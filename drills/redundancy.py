@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from fixtures.cluster import Cluster, ClusterSettings, Member, fully_redundant
+from collections.abc import Sequence
+from typing import Final
+
+from checks.checked import checked
+from fixtures.cluster import USUAL_SETTINGS, Cluster, ClusterSettings, Member, fully_redundant
 from reports.records import Clock, Finding, HarnessError, Journal, wait_until
+
+# A big node takes its time to be made again; one whose agent gave up never comes.
+REDUNDANT_SECONDS: Final = 60.0
+
+
+def check_redundancy(cluster: Cluster, *, journal: Journal, drill: str) -> None:
+    """The same as a check of a restore: a cluster as the suite makes it is to be whole again."""
+    with checked(journal, drill, "full redundancy") as check:
+        check.looked_at = {"nodes": len(cluster.nodes)}
+        check.findings = await_redundancy(
+            cluster, USUAL_SETTINGS, journal=journal, drill=drill, seconds=REDUNDANT_SECONDS
+        )
 
 
 def await_redundancy(
@@ -19,18 +35,24 @@ def await_redundancy(
         return fully_redundant(members, settings)
 
     try:
-        wait_until(whole, seconds=seconds, interval=0.1, what="every member to stream from the leader")
+        wait_until(whole, seconds=seconds, interval=0.25, what="every member to stream from the leader")
     except HarnessError:
-        missing = [each for each in members if each.role != "leader" and not each.streams]
-        told = ", ".join(f"{each.node} {each.state or each.role or 'does not answer'}" for each in missing)
-        said = told or f"roles {', '.join(each.role or 'none' for each in members)}, and none is waited for"
-        seen = f"not after {seconds:g} s: {said}"
-        return [Finding(code="REDUNDANCY-NOT-BACK", seen=seen, where="the cluster")]
+        return missing(members, settings, seconds=seconds)
     journal.write(
         "redundant", drill=drill, at_ns=clock.now(),
         members=[{"node": name, "how": cluster.returned(name), "at_ns": at_ns} for name, at_ns in sorted(back.items())],
     )  # fmt: skip
     return []
+
+
+def missing(members: Sequence[Member], settings: ClusterSettings, *, seconds: float) -> list[Finding]:
+    """Who is missing of a cluster that is to be whole; nothing where nobody is."""
+    if fully_redundant(members, settings):
+        return []
+    away = [each for each in members if each.role != "leader" and not each.streams]
+    told = ", ".join(f"{each.node} {each.state or each.role or 'does not answer'}" for each in away)
+    said = told or f"roles {', '.join(each.role or 'none' for each in members)}, and none is waited for"
+    return [Finding(code="REDUNDANCY-NOT-BACK", seen=f"not after {seconds:g} s: {said}", where="the cluster")]
 
 
 def _note(members: list[Member], back: dict[str, int], clock: Clock) -> None:

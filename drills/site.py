@@ -14,6 +14,7 @@ from drills.plan import Plan, plan
 from drills.record import Record
 from drills.scenario import Scenario
 from fixtures.backup_set import BackupSet
+from fixtures.cluster import Replicates
 from fixtures.deployment import Deployment
 from fixtures.kept import kept_directory
 from fixtures.profile import Profile
@@ -70,7 +71,15 @@ class Site:
     @property
     def streams(self) -> bool:
         """Whether the log's archive holds every commit that was acknowledged."""
-        return self.archives is not None and self.archives.streams(self.profile.stream_wal)
+        return self.archives is not None and self.archives.streams(self.stream_wal)
+
+    @property
+    def stream_wal(self) -> bool:
+        """Whether the log is streamed into its archive, and each commit waits for that.
+
+        Not from a cluster: whom its leader waits for is its agent's to say. There whole segments are archived.
+        """
+        return self.profile.stream_wal and not isinstance(self.deployment, Replicates)
 
     def backup_set(self, number: int) -> BackupSet:
         """The place of the drill's first, second … backup set."""
@@ -93,7 +102,7 @@ class Site:
             passphrase=self.keys.passphrase,
             archive=self.archive,
             own=self.deployment.own,
-            stream_wal=self.profile.stream_wal,
+            stream_wal=self.stream_wal,
             commands=self.profile.commands,
             store=self.deployment.backup_store() if in_store else None,
             **more,

@@ -14,6 +14,7 @@ from drills.probe import Transacts
 from fixtures import health
 from fixtures.application import ApplicationError
 from fixtures.deployment import Deployment, NotGiven
+from fixtures.guarded import KeptConnection
 from reports.records import NANOSECONDS, HarnessError, monotonic_ns
 
 
@@ -79,19 +80,13 @@ class Stores:
 
     def _write_row(self, dsn: str, name: str, text: str, seconds: float) -> None:
         limit = int(seconds * 1000)
+        kept = KeptConnection(dsn, seconds=seconds, options=f"-c statement_timeout={limit}")
         try:
-            with psycopg.connect(
-                dsn,
-                autocommit=True,
-                connect_timeout=2,
-                options=f"-c statement_timeout={limit}",
-                tcp_user_timeout=limit,
-            ) as connection:
-                connection.execute(
-                    f"INSERT INTO {TABLE} (id, tag, n, payload) VALUES (%s, %s, 0, %s)", (name, probe_key(""), text)
-                )
-                found = connection.execute(f"SELECT payload FROM {TABLE} WHERE id = %s", (name,)).fetchall()
+            kept.execute(f"INSERT INTO {TABLE} (id, tag, n, payload) VALUES ($1, $2, 0, $3)", name, probe_key(""), text)
+            found = kept.execute(f"SELECT payload FROM {TABLE} WHERE id = $1", name)
         except psycopg.Error as problem:
             raise ApplicationError(f"row: {type(problem).__name__}: {problem}") from None
+        finally:
+            kept.close()
         if (text,) not in found:
             raise ApplicationError("row: it was written, and is not read back")

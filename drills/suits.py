@@ -17,9 +17,11 @@ from drills.contract import (
     RotatesCredential,
 )
 from drills.scenario import Scenario
+from fixtures.cluster_settings import HIGH_AVAILABILITY
 from fixtures.profile import Profile
 
 INSTEAD: Final = "drill it on the suite's own deployment"
+OF_ONE_SERVER: Final = "strikes the files of one server, and a cluster's others have theirs: a failover drill does that"
 
 
 def unsuited(profile: Profile, scenario: Scenario) -> str:
@@ -29,6 +31,9 @@ def unsuited(profile: Profile, scenario: Scenario) -> str:
 
 def unsuited_parts(profile: Profile, scenarios: Iterable[Scenario]) -> dict[tuple[str, str], str]:
     """The methods and disasters of these scenarios that cannot be drilled there, by kind and name, with the reason."""
+    if profile.provider == HIGH_AVAILABILITY:
+        struck = {each.disaster.name for each in scenarios if isinstance(each.disaster, NeedsFiles)}
+        return {("disaster", name): f"{name} {OF_ONE_SERVER}" for name in sorted(struck)}
     if profile.attached is None:
         return {}
     reasons = {}

@@ -22,6 +22,7 @@ from drills.conforming import verify_conformance, verify_trail
 from drills.outcome import Outcome as Outcome
 from drills.schema_queries import job_effects_query, jobs_query, remark
 from drills.site import Site
+from fixtures.cluster import Replicates
 from fixtures.deployment import NotGiven
 from fixtures.providers.attached.destroyable import DestroyableDeployment
 from fixtures.rotation import Credential
@@ -113,13 +114,14 @@ def _verify_objects(site: Site, outcome: Outcome, bucket: Path) -> None:
             workers=8,
         )
         if site.plan.objects != "keep":
-            check.findings = compare_inventories(
-                outcome.made.objects,
-                found.path,
-                # A bucket that survived holds more than the set; the references tell which of it nobody needs.
-                explained=written_since(site, outcome) if site.plan.objects == "rebuild" else lambda key: True,
-                removed=removed_since(site, outcome),
-            )
+            with site.deployment.database.connect() as now:
+                check.findings = compare_inventories(
+                    outcome.made.objects,
+                    found.path,
+                    # A bucket that survived holds more than the set; the references tell which of it nobody needs.
+                    explained=written_since(site, outcome, now) if site.plan.objects == "rebuild" else lambda key: True,
+                    removed=removed_since(site, outcome, now),
+                )
         check.looked_at = {"objects": found.count, "bytes": found.bytes}
         check.not_tested = [
             {"what": what, "reason": _not_kept(site)} for name, what in DESCRIPTIONS.items() if name not in store.keeps
@@ -143,10 +145,11 @@ def _verify_spared(site: Site, outcome: Outcome) -> None:
         return
     store = site.deployment.objects
     with checked(site.journal, site.id, "objects that were spared") as check:
-        now = list_objects(store.client(), store.bucket, site.directory / "objects-spared-now.jsonl")
-        check.findings = compare_inventories(
-            outcome.spared, now.path, explained=lambda key: True, removed=removed_since(site, outcome)
-        )
+        found = list_objects(store.client(), store.bucket, site.directory / "objects-spared-now.jsonl")
+        with site.deployment.database.connect() as now:
+            check.findings = compare_inventories(
+                outcome.spared, found.path, explained=lambda key: True, removed=removed_since(site, outcome, now)
+            )
         check.looked_at = {"objects": sum(1 for _ in read_inventory(outcome.spared)), "listings": 2}
 
 
@@ -217,7 +220,8 @@ def _verify_quiet(site: Site, outcome: Outcome) -> None:
         return
     with checked(site.journal, site.id, "archiving of the restored server") as check:
         with deployment.database.connect() as connection:
-            check.findings = archiving_settings(connection)
+            members = [node.name for node in deployment.cluster.nodes] if isinstance(deployment, Replicates) else []
+            check.findings = archiving_settings(connection, members=members)
         check.looked_at = {"servers": 1}
 
 

@@ -117,23 +117,24 @@ def _objectives(
 def _recovery_time(events: Sequence[Event], strike_ns: int | None, felt: Outage) -> dict[str, Any]:
     """From the strike to the end of the first transaction that succeeds after the last one that failed.
 
-    Where none failed it is 0, and as uncertain as the longest time between two that succeeded. Where none succeeded
-    afterwards, or none was tried to the end of the load, it is not measured.
+    Several are under way at once: the last that failed is the last to have begun; of those that began after it the
+    first is the first to have ended. Where none failed it is 0, and as uncertain as the longest time between two that
+    succeeded. Where none succeeded afterwards, or none was tried to the end of the load, it is not measured.
     """
     whole = last_of(events, "probes")
-    probes = [] if strike_ns is None else [probe for probe in of_kind(events, "probe") if probe["ended_ns"] > strike_ns]
+    tried = sorted(of_kind(events, "probe"), key=lambda probe: int(probe["started_ns"]))
+    probes = [] if strike_ns is None else [probe for probe in tried if probe["ended_ns"] > strike_ns]
     failures = [probe for probe in probes if probe["outcome"] == "failed"]
     last_failed = failures[-1] if failures else None
     since = last_failed["started_ns"] if last_failed else strike_ns
     worked = [probe for probe in probes if probe["outcome"] == "succeeded" and probe["started_ns"] >= since]
-    success = worked[0] if worked else None
+    success = min(worked, key=lambda probe: int(probe["ended_ns"]), default=None)
     lower = upper = achieved = None
     if success is not None and strike_ns is not None and last_failed is not None:
         achieved = upper = success["ended_ns"] - strike_ns
-        lower = max(0, last_failed["started_ns"] - strike_ns)
-    elif success is not None and whole is not None:
-        # Without the longest time between two, the whole time of probing is what it was certainly less than.
-        achieved, lower, upper = 0, 0, whole.get("longest_ns", whole["last_ended_ns"] - whole["first_ns"])
+        lower = max(0, _last_kept_waiting(tried, last_failed, success, strike_ns) - strike_ns)
+    elif success is not None and strike_ns is not None and whole is not None:
+        achieved, lower, upper = 0, 0, _longest_between(tried, strike_ns)
     return {
         "strike_ns": strike_ns,
         "shut_ns": None,
@@ -146,6 +147,29 @@ def _recovery_time(events: Sequence[Event], strike_ns: int | None, felt: Outage)
         "failed_probes": whole["failed"] if whole else len(failures),
         "felt": dataclasses.asdict(felt),
     }
+
+
+def _last_kept_waiting(tried: Sequence[Event], last_failed: Event, success: Event, strike_ns: int) -> int:
+    """The latest instant at which the business was certainly not done as before the strike.
+
+    A transaction that began after the last failed one, and was still waiting when the first success ended, for longer
+    than any had taken before the strike, was kept waiting. Without such: when the last failed one began.
+    """
+    before = [each["ended_ns"] - each["started_ns"] for each in tried
+              if each["outcome"] == "succeeded" and each["ended_ns"] <= strike_ns]  # fmt: skip
+    earliest: int = last_failed["started_ns"]
+    if not before:
+        return earliest
+    latest = success["ended_ns"] - max(before)
+    return max(earliest, *(int(each["started_ns"]) for each in tried if earliest <= each["started_ns"] < latest))
+
+
+def _longest_between(tried: Sequence[Event], strike_ns: int) -> int:
+    """The longest time between the ends of two successes, the later of them after the strike; from it without any."""
+    ends = sorted(each["ended_ns"] for each in tried if each["outcome"] == "succeeded")
+    since = max((end for end in ends if end <= strike_ns), default=strike_ns)
+    after = [since, *(end for end in ends if end > strike_ns)]
+    return max((later - earlier for earlier, later in itertools.pairwise(after)), default=0)
 
 
 def _writers_outage(account: ClusterAccount) -> Outage:

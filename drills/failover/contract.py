@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 from fixtures.cluster import (
@@ -15,9 +15,10 @@ from fixtures.cluster import (
     Part,
     RedundantDeployment,
     Timing,
+    fully_redundant,
 )
 from fixtures.network import answers
-from reports.records import NANOSECONDS, format_duration
+from reports.records import NANOSECONDS, format_duration, wait_until
 
 # Who leads while a disaster lasts: ``another`` node, the ``same``, ``either``, or ``nobody`` until it is mended.
 Leads = Literal["another", "same", "either", "nobody"]
@@ -25,6 +26,8 @@ Whom = Literal["leader", "synchronous", "other"]
 Need = Act | ClusterAct | Part
 # A standby that is promoted has its log to replay and a checkpoint's worth of work to begin.
 PROMOTION_NS: Final = 2 * NANOSECONDS
+# Between two steps of planned work: a node that was restarted streams within seconds.
+WHOLE_SECONDS: Final = 60.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,13 +56,18 @@ class Floor:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Struck:
-    """What a disaster strikes, as it was just before. ``variant`` says under which settings."""
+    """What a disaster strikes, as it was just before. ``variant`` says under which settings.
+
+    ``noted``: what a strike keeps for its proof. ``not_tested``: what could not be shown here, in the form of a check.
+    """
 
     deployment: RedundantDeployment
     variant: Variant
     leader: ClusterNode
     synchronous: ClusterNode | None
     others: Sequence[ClusterNode]
+    noted: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    not_tested: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
     @property
     def standbys(self) -> list[ClusterNode]:
@@ -217,6 +225,49 @@ class ServiceFault:
         """See ``ClusterDisaster``."""
         del timing, settings
         return None
+
+
+def await_whole(struck: Struck) -> None:
+    """Wait until every node streams and one is waited for, as before any further step of planned work.
+
+    Raises:
+        HarnessError: it was not in time.
+    """
+    cluster, settings = struck.deployment.cluster, struck.variant.settings
+    wait_until(
+        lambda: fully_redundant(cluster.members(), settings),
+        seconds=WHOLE_SECONDS, interval=0.1, what="every node to stream from the leader, before the next step",
+    )  # fmt: skip
+
+
+def switch_to_standby(struck: Struck) -> None:
+    """Have a standby take over in order, that which the leader waits for where it does, and see all follow it."""
+    standbys = [each for each in struck.deployment.cluster.members() if each.streams]
+    struck.deployment.cluster.switch_over(max(standbys, key=lambda each: each.synchronous).node)
+    await_whole(struck)
+
+
+def one_after_the_other(struck: Struck, turn: Callable[[ClusterNode], None]) -> None:
+    """Take every node out of service in order, and never the one that leads.
+
+    First the standbys, that which commits wait for last; after each turn all is whole again. Then another one leads,
+    and it is the old leader's turn.
+    """
+    for node in reversed(struck.standbys):
+        turn(node)
+        await_whole(struck)
+    switch_to_standby(struck)
+    turn(struck.leader)
+    await_whole(struck)
+
+
+def started(node: ClusterNode) -> str:
+    """When a node's server was started, by its own clock, and from which directory."""
+    with node.database.connect("postgres") as connection:
+        row = connection.execute(
+            "SELECT pg_postmaster_start_time()::text, setting FROM pg_config WHERE name = 'BINDIR'"
+        ).fetchone()
+    return " from ".join(row or ())
 
 
 def lease_runs_out(timing: Timing) -> Floor:

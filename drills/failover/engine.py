@@ -12,7 +12,8 @@ from drills import watching
 from drills.chain import Chain
 from drills.failover import verification
 from drills.failover.contract import Struck
-from drills.failover.controls import prove_failover
+from drills.failover.controls import Verified, prove_failover
+from drills.failover.leadership import led_wrongly
 from drills.failover.opening import open_failover
 from drills.failover.site import FailoverSite
 from drills.probe import ContinuousProber
@@ -24,7 +25,7 @@ from fixtures.processes import Finished
 from reports.records import NANOSECONDS, Finding, HarnessError, pause, wait_until
 
 # From before the strike, so that reads and writes of every channel are seen to go well.
-BEFORE_SECONDS: Final = 1.0
+BEFORE_SECONDS: Final = 0.5
 # Beyond what the settings let one expect, for a machine that is busy.
 PATIENCE_SECONDS: Final = 25.0
 REDUNDANT_SECONDS: Final = 60.0
@@ -45,6 +46,7 @@ class Failover(Chain):
         self._struck_ns = self._mended_ns = 0
         self._said: list[Finished] = []
         self._findings: list[Finding] = []
+        self._verified: Verified | None = None
         open_failover(site, scale=scale, objectives=objectives)
         self.deployment.processes.record = functools.partial(
             watching.journal_command, self.journal, self.id, self._said
@@ -55,6 +57,9 @@ class Failover(Chain):
     def configure(self) -> None:
         """Have the cluster be as this drill wants it, every node of it well."""
         with self._phase("configure"):
+            # They take a moment to come up, and wait to be told.
+            self.site.load.launch()
+            self.site.watch.launch()
             self.cluster.configure(self._settings)
 
     def start_load(self) -> None:
@@ -67,7 +72,7 @@ class Failover(Chain):
             self.site.watch.start(self.cluster.nodes, clock=self.record.clock)
             limit_ns = int(REQUEST_SECONDS * NANOSECONDS)
             self._prober = ContinuousProber(
-                open_business(self.deployment, self.site.tag, timeout=REQUEST_SECONDS),
+                functools.partial(open_business, self.deployment, self.site.tag, timeout=REQUEST_SECONDS),
                 journal=self.journal, drill=self.id, prefix=f"probe/{self.site.tag}/",
                 interval_ns=self.profile.probe_interval_ns, limit_ns=limit_ns,
             )  # fmt: skip
@@ -99,7 +104,7 @@ class Failover(Chain):
                 proofs=[{"what": place, "seen": seen or "proven"} for place, seen in places.items()],
             )  # fmt: skip
             with checked(self.journal, self.id, "strike") as check:
-                check.looked_at = {"places": len(places)}
+                check.looked_at, check.not_tested = {"places": len(places)}, struck.not_tested
                 check.findings = [
                     Finding(code="STRIKE-UNPROVEN", seen=seen, where=place) for place, seen in places.items() if seen
                 ]
@@ -119,7 +124,8 @@ class Failover(Chain):
                     check.findings = self._await_another(limit)
                 pause(self.disaster.lasts_ns(timing) / NANOSECONDS, why=f"{self.disaster.name} lasts")
                 if leads in ("same", "nobody"):
-                    check.findings = self._seen_to_lead(self.cluster.members())
+                    wanted = [self._struck.leader.name] if leads == "same" else []
+                    check.findings = led_wrongly(self.cluster.members(), wanted, self.disaster.name)
 
     def _await_another(self, seconds: float) -> list[Finding]:
         assert self._struck is not None
@@ -148,16 +154,6 @@ class Failover(Chain):
             code="NOBODY-PROMOTED", seen=f"no other node led within {seconds:g} s of the strike; {said}",
             where=f"in place of {self._struck.leader.name}",
         )  # fmt: skip
-
-    def _seen_to_lead(self, members: list[Member]) -> list[Finding]:
-        """Who leads although it should not, or does not although it should."""
-        assert self._struck is not None
-        leads = [each.node for each in members if each.role == "leader"]
-        wanted = [self._struck.leader.name] if self.disaster.leads == "same" else []
-        if leads == wanted:
-            return []
-        seen = f"{', '.join(leads) or 'nobody'} led where {', '.join(wanted) or 'nobody'} was to"
-        return [Finding(code="WRONG-LEADER", seen=seen, where=self.disaster.name)]
 
     def mend(self) -> None:
         """Heal what was broken, and wait until every node is well and the business is done again."""
@@ -188,12 +184,13 @@ class Failover(Chain):
             self._end_load()
             self.deployment.await_quiet(seconds=30)
             load.observe()
-            verification.verify(self.site, self._findings)
+            self._verified = verification.verify(self.site, self._findings)
 
     def prove_controls(self) -> None:
         """Falsify what was seen in every known way, and see each one caught."""
         with self._phase("controls"):
-            prove_failover(self.site)
+            assert self._verified is not None
+            prove_failover(self.site, self._verified)
 
     def judge(self) -> None:
         """End the drill and hold its figures against the objectives.

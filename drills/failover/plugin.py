@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
@@ -10,17 +11,19 @@ import pytest
 
 from drills import ledger
 from drills.failover import disasters
+from drills.failover.attached import FITTED, Care
 from drills.failover.contract import ClusterDisaster
 from drills.failover.engine import Failover
 from drills.failover.scenario import Outage, every_outage
 from drills.failover.site import Before, open_failover_site
-from drills.plugin import keep_logs, show_progress
+from drills.plugin import keep_logs, show_progress, told_always
 from drills.record import Record
 from fixtures.cluster import RedundantDeployment
 from fixtures.cluster_settings import HIGH_AVAILABILITY
 from fixtures.ground import Ground
 from fixtures.offered import offered
 from fixtures.plugin import OBJECTIVES, PROFILE, SIZES, make_deployment
+from fixtures.providers.attached.redundant import AttachedClusterDeployment
 
 BEFORE: Final = pytest.StashKey[Before]()
 
@@ -32,7 +35,7 @@ def all_cluster_disasters() -> dict[str, ClusterDisaster]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One drill for each outage, under its id, with the disaster's name as marker; none where there is no cluster."""
-    if "outage" not in metafunc.fixturenames:
+    if "failover" not in metafunc.fixturenames:
         return
     profile = metafunc.config.stash[PROFILE]
     found = every_outage(profile.architecture, all_cluster_disasters()) if _replicates(metafunc.config) else []
@@ -55,7 +58,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Where there is no cluster there are no failover drills: the one empty item that stands for them goes."""
     if _replicates(config):
         return
-    dropped = [item for item in items if "outage" in getattr(item, "fixturenames", ())]
+    dropped = [item for item in items if "failover" in getattr(item, "fixturenames", ())]
     if dropped:
         items[:] = [item for item in items if item not in dropped]
         config.hook.pytest_deselected(items=dropped)
@@ -63,9 +66,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="module")
 def cluster_deployment(
-    run: Record, ground: Ground, pytestconfig: pytest.Config
-) -> Iterator[Callable[[], RedundantDeployment]]:
-    """The deployment that failover drills break, made at the first and made anew after one that did not pass."""
+    run: Record, ground: Ground, their_cluster: AttachedClusterDeployment | None, pytestconfig: pytest.Config
+) -> Iterator[Callable[..., RedundantDeployment]]:
+    """The deployment that failover drills break, made at the first and made anew after one that did not pass.
+
+    Somebody else's is never made anew: the next drill on it begins by seeing that it is well.
+    """
+    if their_cluster is not None:
+        yield lambda **_: cast(RedundantDeployment, their_cluster)
+        return
     kept: list[Any] = []
 
     def get(*, anew: bool = False) -> RedundantDeployment:
@@ -87,11 +96,15 @@ def cluster_deployment(
 @pytest.fixture
 def failover(
     outage: Outage, run: Record, ground: Ground, cluster_deployment: Callable[..., RedundantDeployment],
-    pytestconfig: pytest.Config,
+    their_cluster: AttachedClusterDeployment | None, pytestconfig: pytest.Config,
 ) -> Iterator[Failover]:  # fmt: skip
     """The failover drill of an outage, ended whatever happens."""
-    before = pytestconfig.stash.setdefault(BEFORE, Before())
-    deployment = cluster_deployment(anew=before.broken)
+    before, fitted = pytestconfig.stash.setdefault(BEFORE, Before()), pytestconfig.stash.get(FITTED, {})
+    outage = fitted.get(outage.id, outage)
+    anew = their_cluster is None and (before.broken or (before.spoilt and not outage.variant.expects))
+    if anew:
+        before.orphaned = 0
+    deployment = cluster_deployment(anew=anew)
     directory = ground.workspace.directory / outage.id
     directory.mkdir()
     site = open_failover_site(
@@ -101,10 +114,12 @@ def failover(
     drill = Failover(
         site, objectives=pytestconfig.stash[OBJECTIVES], scale=dataclasses.asdict(pytestconfig.stash[SIZES])
     )
-    try:
-        yield drill
-    finally:
-        drill.end()
-        before.broken = not drill.passed
-        if not drill.passed:
-            keep_logs(ground.workspace, run, outage.id)
+    with contextlib.closing(Care(their_cluster, told_always(pytestconfig))) as care:
+        try:
+            yield drill
+        finally:
+            care.mend()
+            drill.end()
+            before.broken, before.spoilt = not drill.passed, bool(outage.variant.expects)
+            if not drill.passed:
+                keep_logs(ground.workspace, run, outage.id)

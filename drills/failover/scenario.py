@@ -23,9 +23,10 @@ class Outage:
 
 
 def every_outage(architecture: str, disasters: Mapping[str, ClusterDisaster]) -> list[Outage]:
-    """Each disaster under each of its settings."""
-    return [
+    """Each disaster under each of its settings; those last that are to do harm, for the next would find it."""
+    outages = [
         Outage(architecture=architecture, disaster=disaster, variant=variant)
         for disaster in disasters.values()
         for variant in disaster.variants
     ]
+    return sorted(outages, key=lambda each: bool(each.variant.expects))

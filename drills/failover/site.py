@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from drills.failover.scenario import Outage
+from drills.ledger import own_login
 from drills.load import Load
 from drills.record import Record
 from drills.watch import Watch
@@ -18,12 +19,14 @@ from reports.records import Journal
 class Before:
     """What the drills before on the same cluster left behind.
 
-    ``unanswered``: uploads of which nobody knows; ``broken``: the last drill did not pass, and it may not be well.
+    ``orphaned``: objects without a row. ``broken``: the last drill did not pass, and it may not be well.
+    ``spoilt``: the last one was to do harm, and did.
     """
 
     number: int = 0
-    unanswered: int = 0
+    orphaned: int = 0
     broken: bool = False
+    spoilt: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,8 @@ def open_failover_site(
     load = Load(
         deployment=deployment, journal=record.journal, drill=outage.id, path=ledger,
         relative=Path(record.relative(ledger)), tag=tag,
+        # A role is not made on somebody else's server.
+        login=own_login(deployment) if profile.own else None,
     )  # fmt: skip
     watch = Watch(
         processes=deployment.processes, journal=record.journal, drill=outage.id, path=witness,

@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import json
 
 import pytest
@@ -82,6 +83,27 @@ def test_a_secret_in_a_header_is_seen_and_an_address_there_too():
 
 def test_bytes_of_no_encoding_do_not_hide_a_secret():
     assert seen(b"\xff\xfe3f9a77c0e1d24b58\xff")
+
+
+CLUSTER = (
+    "postgresql://app_7:Zug%2Fsee%2B42@db1.acme.example:5432,[2001:db8::7]:6432,pg3:x,pg4/e?target_session_attrs=any"
+)
+
+
+@pytest.mark.parametrize(
+    ("shown", "name"),
+    [
+        (CLUSTER, "DATABASE_URL"), ("Zug/see+42", "DATABASE_URL"), ("Zug%2Fsee%2B42", "DATABASE_URL"),
+        ("login app_7", "the user of DATABASE_URL"), ("db1.acme.example is away", "the host of DATABASE_URL"),
+        ("[2001:db8::7]:6432", "the host of DATABASE_URL"), ("2001:db8::7, port 6432", "the host of DATABASE_URL"),
+        ("host=pg3", "the host of DATABASE_URL"), ('server at "pg4"', "the host of DATABASE_URL"),
+    ],
+)  # fmt: skip
+def test_of_a_cluster_every_address_and_the_password_are_looked_for(shown, name):
+    answer = Answer(service="web", endpoint="ready", status=200, started_ns=0, ended_ns=1, body=shown.encode())
+    (found,) = judge_secrets(answer, planted({"DATABASE_URL": CLUSTER}))
+    assert name in found.seen
+    assert list(judge_secrets(dataclasses.replace(answer, body=b"pg3 and pg4 are up"), planted({"D": CLUSTER}))) == []
 
 
 def test_the_remedy_says_to_rotate_what_was_shown():

@@ -88,6 +88,25 @@ def test_an_archive_of_its_own_is_no_finding():
     assert judge_settings(settings, own=["/restored/archive"]) == []
 
 
+@pytest.mark.parametrize(
+    ("waited_for", "found"),
+    [
+        ('"node2"', False),
+        ("node1", False),
+        ('ANY 1 ("node2",node3)', False),
+        ("2 (node1, node3)", False),
+        ("*", True),
+        ("node2, enprivacy_archive", True),
+        ("FIRST 1 (node22)", True),
+    ],
+)
+def test_of_a_cluster_a_server_may_wait_for_members_and_for_nobody_else(waited_for, found):
+    settings = OFF | {"synchronous_standby_names": waited_for}
+    findings = judge_settings(settings, members=["node1", "node2", "node3"])
+    assert bool(findings) == found
+    assert len(judge_settings(settings)) == 1
+
+
 def test_a_server_that_archives_nothing_is_silent_and_its_settings_are_all_read(server):
     with server.connect("postgres") as connection:
         assert archiving_settings(connection) == []

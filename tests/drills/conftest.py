@@ -93,11 +93,14 @@ class Killed:
 
     def __init__(self, suite):
         self.suite, self.segments, self.mapped, self.processes = suite, set(), set(), []
+        self.arguments, self.servers = [LITTLE], f"*/{SCENARIO}/deployment/postgresql/data/postmaster.pid"
 
-    def at(self, phase, number):
-        popen = self.suite.start(LITTLE)
+    def at(self, phase, number, *, and_there=""):
+        """``and_there``: a pattern of files that must be there besides."""
+        popen = self.suite.start(*self.arguments)
         try:
-            wait_until(lambda: self._reached(popen, phase), seconds=120, interval=0.02, what=f"the phase {phase}")
+            wait_until(lambda: self._reached(popen, phase) and (not and_there or any(self.suite.work.glob(and_there))),
+                       seconds=120, interval=0.02, what=f"the phase {phase} {and_there}")  # fmt: skip
             self._take_stock()
             popen.send_signal(number)
             return popen.wait(timeout=60)
@@ -122,7 +125,7 @@ class Killed:
     def _reached(self, popen, phase):
         assert popen.poll() is None, self.suite.output.read_text("utf-8")
         # A server is made anew after the strike: each one's segment is noted while its file names it.
-        for file in self.suite.work.glob(f"*/{SCENARIO}/deployment/postgresql/data/postmaster.pid"):
+        for file in self.suite.work.glob(self.servers):
             with contextlib.suppress(OSError, IndexError):
                 self.segments.add(file.read_text().splitlines()[6].split()[1])
         wanted = '"kind":"phase.opened","n":'

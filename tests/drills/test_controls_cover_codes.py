@@ -9,8 +9,10 @@ from drills.conforming import Trail
 from drills.contract import Archives, Job, RestoresBeside, Target
 from drills.controls import archive, backup, configuration, database, point_in_time
 from drills.controls.prove import BESIDE
+from drills.failover.contract import USUAL
+from drills.failover.controls import Verified, of_the_account, of_the_cluster
 from drills.shadow_controls import of_the_heartbeat, of_the_transaction, of_the_way_out, of_volume
-from reports.records import Severity, finding_kinds
+from reports.records import Clock, Severity, finding_kinds
 
 FIGURES = "a figure of the drill held against an objective or another figure: reports/measures.py, tests/reports"
 JUDGES = "says what became of a control, and so cannot be one: tests/drills/test_verdicts_of_checks_and_controls.py"
@@ -23,6 +25,8 @@ WITHOUT_A_CONTROL = {
     "STRIKE-UNPROVEN": "the strike itself plants it, and the drill ends where it is found: tests/drills/disasters",
     "WRONG-KEY-ACCEPTED": "the disaster wrong_key plants it in the drill itself",
     "NOT-LEFT-AS-IT-WAS": "of a deployment that somebody else runs, after the controls: tests/drills/test_destroy.py",
+    "NOBODY-PROMOTED": "the row's own control plants it, a drill of its own: drills/failover/disasters/lag_exceeded.py",
+    "COPY-DIFFERS": "two object servers, one of them written to: tests/fixtures/test_high_availability.py",
     "DISASTER-UNSEEN": JUDGES,
     "CONTROL-NOT-CAUGHT": JUDGES,
     "HEALTHY-TWIN-ACCUSED": JUDGES,
@@ -76,7 +80,20 @@ def controls(bench):
         *of_volume(bench, None),
         *of_the_transaction(bench),
     ]
-    return [*found, *database.controls(bench, None)]
+    return [*found, *database.controls(bench, None), *of_failovers(bench)]
+
+
+def of_failovers(bench):
+    ledger = bench.observed.with_name("ledger.jsonl")
+    site = types.SimpleNamespace(
+        id="drill",
+        load=types.SimpleNamespace(observed=bench.observed, path=ledger, reads=ledger),
+        watch=types.SimpleNamespace(path=ledger),
+        journal=types.SimpleNamespace(clock=Clock.start()),
+        record=types.SimpleNamespace(findings_if=lambda drill: []),
+        outage=types.SimpleNamespace(variant=USUAL),
+    )
+    return [*of_the_account(site), *of_the_cluster(site, Verified(fingerprint=None, members=[]))]
 
 
 def test_every_code_has_a_control_or_a_reason(controls):

@@ -1,9 +1,11 @@
 """The prober as an instrument: held against outages whose length the test knows, of a server that it switches."""
 
+import threading
+
 import httpx
 import pytest
 
-from drills.probe import ContinuousProber, Prober
+from drills.probe import MOST, ContinuousProber, Prober
 from fixtures.application import ApplicationError
 from reports.accounting import Outage
 from reports.measures import recovery_time
@@ -162,17 +164,32 @@ def test_a_shut_door_is_a_failed_probe_and_no_transaction(journal, prober):
     assert (probes(journal)[0]["step"], probes(journal)[0]["seen"]) == ("connect", "nobody listens")
 
 
-class Turning:
-    """A business transaction that fails from one number to another, of those that are asked for."""
+class Business:
+    """A business transaction that fails from one number to another, and of which some wait until they are let go."""
 
-    def __init__(self, *outages):
-        self.outages, self.asked, self.closed = outages, [], 0
+    def __init__(self, *, failing=(0, 0), waiting=(0, 0)):
+        self.failing, self.waiting = range(*failing), range(*waiting)
+        self.asked, self.opened, self.closed, self.under_way, self.most = [], 0, 0, 0, 0
+        self.let_go, self.lock = threading.Event(), threading.Lock()
+
+    def open(self):
+        self.opened += 1
+        return self
 
     def transact(self, name, content, *, deadline_ns):
-        number = len(self.asked)
-        self.asked.append(name)
-        if any(first <= number < end for first, end in self.outages):
-            raise ApplicationError("upload: 503")
+        number = int(name.rpartition("/")[2])
+        with self.lock:
+            self.asked.append(name)
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+        try:
+            if number in self.waiting:
+                self.let_go.wait(60)
+            if number in self.failing:
+                raise ApplicationError("upload: 503")
+        finally:
+            with self.lock:
+                self.under_way -= 1
 
     def close(self):
         self.closed += 1
@@ -180,51 +197,64 @@ class Turning:
 
 @pytest.fixture
 def continuous(journal):
-    """Probe until so many were made; the prober, stopped, and what it asked."""
+    """A continuous prober of a business, stopped at the end."""
     made = []
 
-    def run(business, until, door=lambda: True):
-        prober = ContinuousProber(business, journal=journal, drill=DRILL, prefix="probe/", interval_ns=MS,
-                                  limit_ns=5000 * MS, door=door)  # fmt: skip
-        made.append(prober)
-        prober.start()
-        wait_until(lambda: len(business.asked) >= until, seconds=60, interval=0.001, what=f"{until} probes")
+    def make(business, *, limit_ns=60 * NANOSECONDS):
+        made.append((business, ContinuousProber(business.open, journal=journal, drill=DRILL, prefix="probe/",
+                                                interval_ns=MS, limit_ns=limit_ns)))  # fmt: skip
+        return made[-1][1]
+
+    yield make
+    for business, prober in made:
+        business.let_go.set()
         prober.stop()
-        return prober
-
-    yield run
-    for each in made:
-        each.stop()
 
 
-def test_of_a_continuous_prober_each_outage_is_written_from_its_first_to_its_end(journal, continuous):
-    business = Turning((3, 7), (10, 11))
-    continuous(business, until=15)
-    last = len(business.asked) - 1
-    assert [(each["outcome"], each["failed_before"]) for each in probes(journal)] == [
-        ("succeeded", 0),  # the very first
-        ("failed", 0), ("failed", 3), ("succeeded", 4),
-        ("failed", 0), ("succeeded", 1),
-        ("succeeded", 0),  # the very last
+def asked(business, count):
+    wait_until(lambda: len(business.asked) >= count, seconds=60, interval=0.001, what=f"{count} probes")
+
+
+def test_a_continuous_prober_writes_every_probe_and_their_number(journal, continuous):
+    business = Business(failing=(3, 7))
+    prober = continuous(business)
+    prober.start()
+    asked(business, 12)
+    prober.stop()
+    written = probes(journal)
+    assert [(each["outcome"], each["failed_before"]) for each in written[2:8]] == [
+        ("succeeded", 0), ("failed", 0), ("failed", 1), ("failed", 2), ("failed", 3), ("succeeded", 4),
     ]  # fmt: skip
     (whole,) = [event for event in read_journal(journal.path) if event["kind"] == "probes"]
-    assert (whole["count"], whole["failed"]) == (last + 1, 5)
-    assert whole["first_ns"] == probes(journal)[0]["started_ns"]
-    assert whole["last_ended_ns"] == probes(journal)[-1]["ended_ns"]
-    assert len(set(business.asked)) == last + 1
-    assert business.closed == 1
+    assert (whole["count"], whole["failed"]) == (len(written), 4) == (len(business.asked), 4)
+    assert (whole["first_ns"], whole["last_ended_ns"]) == (written[0]["started_ns"], written[-1]["ended_ns"])
+    assert len(set(business.asked)) == len(written)
 
 
-@pytest.mark.parametrize(("failing", "outcomes"), [((2, 99), "sff"), ((0, 99), "ff")], ids=["to its end", "all of it"])
-def test_an_outage_that_does_not_end_is_written_with_its_last_failure(journal, continuous, failing, outcomes):
-    prober = continuous(Turning(failing), until=6)
-    written = probes(journal)
-    assert "".join(each["outcome"][0] for each in written) == outcomes
-    assert written[-1]["ended_ns"] == prober.last.ended_ns
+def test_while_one_waits_others_are_begun_beside_it_and_no_more_than_twelve(journal, continuous):
+    business = Business(waiting=(1, 60))
+    prober = continuous(business, limit_ns=60 * MS)
+    prober.start()
+    asked(business, 1 + MOST)
+    pause(0.1, why="a thirteenth would be begun")
+    assert (len(business.asked), business.most) == (1 + MOST, MOST)
+    business.let_go.set()
+    asked(business, 70)
+    prober.stop()
+    assert business.opened == business.closed == MOST
+
+
+def test_while_all_goes_well_one_follows_the_other(continuous):
+    business = Business()
+    prober = continuous(business)
+    prober.start()
+    asked(business, 10)
+    prober.stop()
+    assert business.most == 1
 
 
 def test_a_success_counts_since_an_instant_and_so_does_a_failure(target, journal):
-    prober = ContinuousProber(Caller(target), journal=journal, drill=DRILL, prefix="probe/", interval_ns=5 * MS,
+    prober = ContinuousProber(lambda: Caller(target), journal=journal, drill=DRILL, prefix="probe/", interval_ns=5 * MS,
                               limit_ns=5000 * MS)  # fmt: skip
     now = journal.clock.now
     prober.start()
@@ -234,19 +264,17 @@ def test_a_success_counts_since_an_instant_and_so_does_a_failure(target, journal
         target.off()
         wait_until(lambda: prober.failed_since(0), seconds=60, interval=0.005, what="a failed probe")
         during = now()
-        wait_until(lambda: prober.failed_since(during), seconds=60, interval=0.005, what="another failed probe")
         assert not prober.await_success(since=during, seconds=0.1)
         target.on()
         on = now()
         assert prober.await_success(since=on, seconds=60)
         assert prober.last_success.started_ns > on
+        assert prober.failed_since(during)
         assert not prober.failed_since(now())
     finally:
         prober.stop()
 
 
 def test_a_continuous_prober_that_never_began_has_nothing_to_tell(journal, continuous):
-    business = Turning()
-    ContinuousProber(business, journal=journal, drill=DRILL, prefix="probe/", interval_ns=MS, limit_ns=MS).stop()
-    assert business.closed == 1
+    continuous(Business()).stop()
     assert list(read_journal(journal.path)) == []

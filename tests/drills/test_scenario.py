@@ -51,6 +51,27 @@ def test_of_a_narrow_selection_everything_in_it_is_covered(scenarios):
     assert len(sample) < len(selected)
 
 
+@pytest.fixture(scope="module")
+def of_a_cluster():
+    return every_scenario(
+        "high-availability", database_methods(), object_methods(), configuration_methods(), all_disasters()
+    )
+
+
+def test_the_sample_of_a_cluster_loses_all_of_it_with_each_database_method_and_undoes_a_wrong_statement(of_a_cluster):
+    sample = choose(of_a_cluster, "sample")
+    lost = [scenario.database.name for scenario in sample if scenario.disaster.name == "total_loss"]
+    (wrong,) = (scenario for scenario in sample if scenario.disaster.name != "total_loss")
+    assert sorted(lost) == sorted(database_methods())
+    assert (wrong.disaster.name, wrong.database.basis) == ("wrong_update", "target")
+    assert {name for kind, name in tried(sample) if kind == "objects"} == set(object_methods())
+
+
+def test_another_disaster_strikes_a_cluster_where_nothing_else_was_selected(of_a_cluster):
+    selected = [scenario for scenario in of_a_cluster if scenario.disaster.name == "bucket_emptied"]
+    assert tried(choose(selected, "sample")) == tried(selected)
+
+
 def test_nothing_selected_is_nothing_chosen():
     assert choose([], "sample") == choose([], "pairwise") == []
 

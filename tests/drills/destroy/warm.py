@@ -26,7 +26,8 @@ def main():
         if not child:
             become(asked)
             return
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
+        sys.stdout.flush()
 
 
 def become(asked):
@@ -34,7 +35,7 @@ def become(asked):
     signal.alarm(asked["seconds"])
     for target, (file, flags) in enumerate(zip(asked["files"], FLAGS, strict=True)):
         os.dup2(os.open(file, flags), target)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # the old one holds what was read ahead
+    sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)  # the old one holds what was read ahead
     os.environ.clear()
     os.environ.update(asked["environment"])
     sys.argv = asked["words"]
