@@ -38,6 +38,7 @@ SETTLE_SECONDS: Final = 0.3
 LEASED: Final[tuple[EventName, ...]] = ("killed", "frozen", "gone")
 UPLOADED: Final[tuple[EventName, ...]] = ("switchover", "postmaster")
 Results = dict[tuple[EventName, str], list[Felt]]
+Copies = dict[str, list[Repeated]]
 
 
 def main() -> None:
@@ -51,7 +52,7 @@ def main() -> None:
     given = parser.parse_args()
     chosen: Sequence[EventName] = given.events or [*EVENTS, "answers lost"]
     results: Results = {}
-    copies: dict[str, list[Repeated]] = {name: [] for name in BUDGETS}
+    copies: Copies = {name: [] for name in BUDGETS}
     with bench(given.timing, given.work_directory) as made:
         webs = {name: made.web(f"web-{name}", budget_seconds=seconds) for name, seconds in BUDGETS.items()}
         for number in range(given.rounds):
@@ -108,17 +109,25 @@ def _felt(client: Client, struck_ns: int, led_ns: int, ended_ns: int, former: in
 
 
 def _told(values: Sequence[Felt], row: Row) -> str:
+    """Median and maximum; an outage that had not ended is longer than any that had."""
     if not values:
         return "not measured"
-    figures = [each.stale_ns if row.stale else each.outage_ns for each in values]
-    over = "over " if any(each.open for each in values) and not row.stale else ""
-    failed = f", {statistics.median(each.failed for each in values):.0f} failed"
-    shown = f"{over}{format_duration(round(statistics.median(figures)))}"
-    most = f" ({format_duration(max(figures))})" if len(figures) > 1 else ""
-    return f"{shown}{most}{' of stale answers' if row.stale else failed}"
+    if row.stale:
+        return f"{_both([format_duration(each.stale_ns) for each in sorted(values, key=_stale)])} of stale answers"
+    ranked = sorted(values, key=lambda each: (each.open, each.outage_ns))
+    shown = _both([f"{'over ' if each.open else ''}{format_duration(each.outage_ns)}" for each in ranked])
+    return f"{shown}, {statistics.median(each.failed for each in values):.0f} failed"
 
 
-def _cell(row: Row, results: Results, copies: dict[str, list[Repeated]], *, stock: bool) -> str:
+def _stale(each: Felt) -> int:
+    return each.stale_ns
+
+
+def _both(ranked: Sequence[str]) -> str:
+    return ranked[0] if len(ranked) == 1 else f"{ranked[len(ranked) // 2]} ({ranked[-1]})"
+
+
+def _cell(row: Row, results: Results, copies: Copies, *, stock: bool) -> str:
     """One row's figures, event by event; with, then each without."""
     if row.copies:
         return " / ".join(
@@ -136,13 +145,16 @@ def _cell(row: Row, results: Results, copies: dict[str, list[Repeated]], *, stoc
     return "; ".join(told) or "not measured"
 
 
-def _markdown(results: Results, copies: dict[str, list[Repeated]], *, stock: bool) -> None:
+def _markdown(results: Results, copies: Copies, *, stock: bool) -> None:
     print("| what | against | what it costs | outage with / without |\n|---|---|---|---|")
     for row in ROWS:
         print(f"| {row.what} | {row.against} | {row.costs} | {_cell(row, results, copies, stock=stock)} |")
+    print("\n| what | with / without |\n|---|---|")
+    for row in ROWS:
+        print(f"| {row.what} | {row.versus} |")
 
 
-def _text(results: Results, copies: dict[str, list[Repeated]], *, stock: bool) -> None:
+def _text(results: Results, copies: Copies, *, stock: bool) -> None:
     for row in ROWS:
         print(f"{row.what}\n    {row.versus}\n    {_cell(row, results, copies, stock=stock)}\n")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from drills import ledger
 from drills.identity import identity_of
+from drills.redundancy import timing_of
 from drills.site import Site
 from fixtures.objectives import Objective
 
@@ -38,6 +39,7 @@ def open_drill(site: Site, *, scale: Mapping[str, Any], objectives: Mapping[str,
             "intervals_ns": ledger.intervals(profile.load_interval_ns),
         },
         probe={"interval_ns": profile.probe_interval_ns},
+        **timing_of(deployment),
         places={
             "backup set": str(site.sets / "backups"),
             "configuration backup": str(site.sets / "backups-apart"),

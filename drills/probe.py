@@ -127,7 +127,8 @@ class ContinuousProber:
         open_application: makes a client; as many are made as were under way at once.
         interval_ns: from the end of one to the start of the next, where no other is under way.
         limit_ns: how long one may take. While any is under way, the next begins a twelfth of this after the last began,
-            or ``interval_ns`` where that is longer, and no more than twelve are under way.
+            or as long after it as the last success took, for who is only slow must not get more to do; and no more than
+            twelve are under way.
     """
 
     def __init__(
@@ -166,10 +167,6 @@ class ContinuousProber:
         with self._turned:
             return self._turned.wait_for(succeeded, seconds)
 
-    def failed_since(self, since: int) -> bool:
-        """Whether a probe failed that ended after an instant of the run's clock: one under way then counts."""
-        return self.last_failed is not None and self.last_failed.ended_ns > since
-
     def stop(self) -> None:
         """Begin no more, let those under way end, and journal the whole. Once, however often asked."""
         with self._turned:
@@ -207,7 +204,9 @@ class ContinuousProber:
                 number += 1
 
     def _left(self, began_ns: int) -> float:
-        return max(0, began_ns + self._apart_ns - monotonic_ns()) / NANOSECONDS
+        usual = self.last_success
+        apart_ns = max(self._apart_ns, usual.ended_ns - usual.started_ns if usual else 0)
+        return max(0, began_ns + apart_ns - monotonic_ns()) / NANOSECONDS
 
     def _probe(self, application: Transacts, number: int) -> None:
         name, clock = f"{self._prefix}{number}", self._journal.clock

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from checks.checked import checked
-from fixtures.cluster import USUAL_SETTINGS, Cluster, ClusterSettings, Member, fully_redundant
+from fixtures.cluster import USUAL_SETTINGS, Cluster, ClusterSettings, Member, Replicates, fully_redundant
+from fixtures.deployment import Deployment
 from reports.records import Clock, Finding, HarnessError, Journal, wait_until
 
 # A big node takes its time to be made again; one whose agent gave up never comes.
@@ -62,3 +64,11 @@ def _note(members: list[Member], back: dict[str, int], clock: Clock) -> None:
             back.setdefault(each.node, clock.now())
         else:
             back.pop(each.node, None)
+
+
+def timing_of(deployment: Deployment) -> dict[str, Any]:
+    """What a restore drill's first line says of the cluster; nothing where there is none."""
+    if not isinstance(deployment, Replicates):
+        return {}
+    timing = deployment.cluster.timing
+    return {"cluster": {"timing": {**dataclasses.asdict(timing), "label": timing.label}}}

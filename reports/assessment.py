@@ -211,6 +211,7 @@ def assess_drill(
         "phases": phases,
         "strike_proofs": [{"what": each["what"], "seen": each["seen"]} for each in proven["proofs"]] if proven else [],
         "backup": measures.restored_backup(events),
+        **failover.rebuilt(events, opened, strike_ns),
         "checks": checks,
         "findings": findings,
         "controls": controls,

@@ -161,7 +161,8 @@ def _last_kept_waiting(tried: Sequence[Event], last_failed: Event, success: Even
     if not before:
         return earliest
     latest = success["ended_ns"] - max(before)
-    return max(earliest, *(int(each["started_ns"]) for each in tried if earliest <= each["started_ns"] < latest))
+    waited = [int(each["started_ns"]) for each in tried if earliest <= each["started_ns"] < latest]
+    return max(waited, default=earliest)
 
 
 def _longest_between(tried: Sequence[Event], strike_ns: int) -> int:
@@ -263,18 +264,33 @@ def _cluster(events: Sequence[Event], cluster: Mapping[str, Any], account: Clust
             "standbys": [{key: each[key] for key in _STANDBY} for each in lag["standbys"]],
         } if lag else None,
         "mended": [{"at_ns": event["at_ns"], "what": event["what"]} for event in mended],
-        "redundant": {
-            "at_ns": redundant["at_ns"],
-            "after_strike_ns": redundant["at_ns"] - strike_ns if strike_ns is not None else None,
-            "after_mended_ns": redundant["at_ns"] - mended[-1]["at_ns"] if mended else None,
-            "members": [{key: each[key] for key in ("node", "how", "at_ns")} for each in redundant["members"]],
-        } if redundant else None,
+        "redundant": _redundant(redundant, strike_ns, mended),
         "promotions_refused": [
             {key: event[key] for key in ("at_ns", "node", "why")} for event in of_kind(events, "promotion.refused")
         ],
         "objects_copied": {key: copied[key] for key in ("at_ns", "missing", "behind_ns")} if copied else None,
         "probes": {key: probes[key] for key in ("count", "failed")} if probes else None,
     }  # fmt: skip
+
+
+def rebuilt(events: Sequence[Event], opened: Event, strike_ns: int | None) -> dict[str, Any]:
+    """Of a restore drill on a cluster: its timing, and when the cluster was whole again; nothing of any other."""
+    if "cluster" not in opened:
+        return {}
+    timing = opened["cluster"]["timing"]
+    redundant = _redundant(last_of(events, "redundant"), strike_ns, ())
+    return {"rebuilt": {"timing": {key: timing[key] for key in _TIMING}, "redundant": redundant}}
+
+
+def _redundant(event: Event | None, strike_ns: int | None, mended: Sequence[Event]) -> dict[str, Any] | None:
+    if event is None:
+        return None
+    return {
+        "at_ns": event["at_ns"],
+        "after_strike_ns": event["at_ns"] - strike_ns if strike_ns is not None else None,
+        "after_mended_ns": event["at_ns"] - mended[-1]["at_ns"] if mended else None,
+        "members": [{key: each[key] for key in ("node", "how", "at_ns")} for each in event["members"]],
+    }
 
 
 def _node(node: Mapping[str, Any], account: ClusterAccount) -> dict[str, Any]:

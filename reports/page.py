@@ -42,7 +42,7 @@ def render(evidence: Mapping[str, Any], directory: Path) -> str:
     journal = list(read_lines(directory / "journal.jsonl"))
     drills = [
         {
-            "of": {"shadow": None, "failover": None, "deployment": {}, **drill},
+            "of": {"shadow": None, "failover": None, "rebuilt": None, "deployment": {}, **drill},
             "timeline": figures.timeline(drill, f"timeline-{number}"),
             "ledgers": _ledgers(journal, directory, drill, number),
             "replication": _replication(drill, number),
@@ -57,6 +57,7 @@ def render(evidence: Mapping[str, Any], directory: Path) -> str:
         style=Markup(_style()),  # noqa: S704 - our own file
         lasted=_lasted(journal),
         not_stock=wording.not_stock(evidence["drills"]),
+        timing_of=wording.timing_of,
     )
 
 

@@ -65,12 +65,19 @@ def lost(drill: Mapping[str, Any]) -> str:
 
 def stock(drill: Mapping[str, Any]) -> str:
     """What must stand beside every time of a cluster whose timing is not stock; empty for any other drill."""
-    return "; timing NOT STOCK" if drill.get("failover") and not drill["failover"]["timing"]["stock"] else ""
+    timing = timing_of(drill)
+    return "; timing NOT STOCK" if timing and not timing["stock"] else ""
+
+
+def timing_of(drill: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The timing of the cluster that was drilled; none where there was no cluster."""
+    cluster = drill.get("failover") or drill.get("rebuilt")
+    return cluster["timing"] if cluster else None
 
 
 def not_stock(drills: Sequence[Mapping[str, Any]]) -> list[str]:
     """The labels of the timings that are not stock, one for each drill that had one."""
-    return [drill["failover"]["timing"]["label"] for drill in drills if stock(drill)]
+    return [timing["label"] for drill in drills if stock(drill) and (timing := timing_of(drill))]
 
 
 def looked_at(counts: Mapping[str, int]) -> str:

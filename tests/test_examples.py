@@ -35,12 +35,14 @@ SET = {
     "OBSERVER_DSN": "postgresql://observer@127.0.0.1/enprivacy",
     "OBSERVER_KEY": "reader",
     "OBSERVER_SECRET": "secret",
+    "OPERATOR": "operator:secret-of-his",
+    "REST_PASSWORD": "secret-of-patroni",
 }
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.name)
 def test_an_example_profile_is_accepted(path):
-    assert load_profile(path, SET if path.name == "attached.toml" else {}).name
+    assert load_profile(path, SET if path.name.startswith("attached") else {}).name
 
 
 def test_the_full_example_shows_the_defaults(tmp_path):
@@ -53,7 +55,7 @@ def test_the_full_example_shows_the_defaults(tmp_path):
 
 
 def test_the_full_example_names_every_key():
-    names = ("single-node.toml", "high-availability.toml", "attached.toml")
+    names = ("single-node.toml", "high-availability.toml", "attached.toml", "attached-cluster.toml")
     text = "".join((EXAMPLES / name).read_text("utf-8") for name in names)
     schema = json.loads((DATA / "profile.schema.json").read_text("utf-8"))
     sections = schema["properties"]

@@ -40,18 +40,11 @@ def test_a_killed_run_leaves_nothing_of_its_cluster(killed, drill, phase, and_th
     killed.arguments = [*OF_A_CLUSTER, "-k", drill]
     killed.servers = "*/*/postgresql/node*/data/postmaster.pid"
     assert killed.at(phase, signal.SIGKILL, and_there=and_there) == -signal.SIGKILL
-    names = {process_name(process) for process in killed.processes}
+    assert len(killed.processes) > 20
     assert killed.segments
-    assert names
     with contextlib.suppress(HarnessError):
         wait_until(lambda: not killed.remains(), seconds=20, interval=0.05, what="the end of all that the run made")
     assert killed.remains() == []
-
-
-def process_name(process):
-    with contextlib.suppress(Exception):
-        return process.name()
-    return ""
 
 
 @pytest.mark.parametrize(
