@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from fixtures.cluster import (
     USUAL_SETTINGS,
@@ -12,6 +12,7 @@ from fixtures.cluster import (
     ClusterAct,
     ClusterNode,
     ClusterSettings,
+    Lacked,
     Part,
     RedundantDeployment,
     Timing,
@@ -121,6 +122,13 @@ class ClusterDisaster(Protocol):
 
     def floor(self, timing: Timing, settings: ClusterSettings) -> Floor | None:
         """The outage of writes on paper; none where no settings tell."""
+
+
+@runtime_checkable
+class SwitchesObjects(Protocol):
+    """A disaster after which clients work with a copy; ``lacked``: what that lacked, known once it is mended."""
+
+    lacked: Lacked | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from checks.checked import checked
 from drills import watching
 from drills.chain import Chain
 from drills.failover import verification
-from drills.failover.contract import Struck
+from drills.failover.contract import Struck, SwitchesObjects
 from drills.failover.controls import Verified, prove_failover
 from drills.failover.leadership import led_wrongly
 from drills.failover.opening import open_failover
@@ -163,6 +163,11 @@ class Failover(Chain):
             self._mended_ns = self.record.clock.now()
             if what:
                 self.journal.write("mended", drill=self.id, at_ns=self._mended_ns, what=what)
+            if isinstance(self.disaster, SwitchesObjects) and (lacked := self.disaster.lacked):
+                self.journal.write(
+                    "objects.copied", drill=self.id, at_ns=self._struck_ns, missing=lacked.objects,
+                    behind_ns=lacked.behind_ns,
+                )  # fmt: skip
         with self._phase("redundant"), checked(self.journal, self.id, "full redundancy") as check:
             check.looked_at = {"nodes": len(self.cluster.nodes)}
             check.findings = await_redundancy(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from drills.failover.contract import USUAL, ClusterDisaster, Floor, Leads, Need, Struck, Variant
-from fixtures.cluster import ClusterSettings, Part, Timing
+from fixtures.cluster import ClusterSettings, Lacked, Part, Timing
 from reports.records import NANOSECONDS
 
 
@@ -18,6 +18,9 @@ class ObjectServerLost:
     planned = False
     leads: Leads = "same"
     needs: frozenset[Need] = frozenset({Part.OBJECTS})
+
+    def __init__(self) -> None:
+        self.lacked: Lacked | None = None
 
     def lasts_ns(self, timing: Timing) -> int:
         """Some seconds, in which clients work with the second one."""
@@ -37,8 +40,9 @@ class ObjectServerLost:
 
     def mend(self, struck: Struck) -> str:
         """Start it again, and bring over what the second lacked."""
-        lacked = struck.deployment.rejoin_objects()
-        return f"the first object server was started again; {lacked:,} objects that the copy lacked were brought over"
+        lacked = self.lacked = struck.deployment.rejoin_objects()
+        told = f"{lacked.objects:,} objects that the copy lacked were brought over"
+        return f"the first object server was started again; {told}"
 
     def floor(self, timing: Timing, settings: ClusterSettings) -> Floor | None:
         """None: how fast somebody switches is his own."""
