@@ -5,6 +5,6 @@ pytest_plugins = [
     "fixtures.plugin",
     "checks.plugin",
     "drills.plugin",
-    "drills.failover.attached",
+    "drills.failover.attached.plugin",
     "drills.failover.plugin",
 ]

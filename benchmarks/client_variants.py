@@ -17,7 +17,7 @@ import psycopg
 
 from fixtures.refapp.database import REQUEST_SECONDS, Database, DatabaseAway
 from fixtures.refapp.servers import Connection, Servers
-from reports.records import NANOSECONDS, HarnessError, monotonic_ns
+from reports.records import NANOSECONDS, HarnessError, monotonic_ns, wait_until
 
 EVERY_SECONDS: Final = 0.05
 # As good as none: no event lasts so long.
@@ -102,12 +102,16 @@ class NeverAsked(Watched):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One attempt: nanoseconds of ``monotonic_ns``; ``port`` of the server that answered, 0 where none did."""
+    """One attempt, nanoseconds of ``monotonic_ns``.
+
+    ``port`` of the server that answered, 0 where none did; ``said``: why it was not answered.
+    """
 
     began_ns: int
     ended_ns: int
     answered: bool
     port: int = 0
+    said: str = ""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -141,6 +145,7 @@ class Client:
 
 
 IDLE_CONNECTIONS: Final = 8
+SERVED_SECONDS: Final = 20.0
 
 
 class Crowd:
@@ -172,18 +177,22 @@ class Crowd:
             if not task.cancelled() and (problem := task.exception()):
                 raise problem
 
-    def require_served(self) -> None:
-        """See that every client that came early was answered at least once.
+    def await_served(self) -> None:
+        """Wait until every client that comes early was answered.
 
         Raises:
             HarnessError: one was not, so that what it misses afterwards would say nothing.
         """
-        missed = [each.name for each in self.clients if not each.late and not any(a.answered for a in each.attempts)]
-        if missed:
-            raise HarnessError(
-                "the benchmark's clients", seen=f"nothing answered {', '.join(missed)} before the event",
-                remedy="run it on a machine with less to do",
-            )  # fmt: skip
+        early = [each for each in self.clients if not each.late]
+
+        def served() -> bool:
+            return all(any(one.answered for one in each.attempts) for each in early)
+
+        try:
+            wait_until(served, seconds=SERVED_SECONDS, interval=0.05, what="an answer to every client")
+        except HarnessError:
+            said = {each.name: each.attempts[-1].said if each.attempts else "nothing yet" for each in early}
+            raise HarnessError("an answer to every client", seen=f"{said}", remedy="see the servers' logs") from None
 
     def _leave(self) -> None:
         for pool in self._pools:
@@ -210,7 +219,9 @@ class Crowd:
             if client.does == "listen":
                 await self._listen(client, pool)
             if client.idles:
-                await asyncio.gather(*(self._attempt(client, pool) for _ in range(IDLE_CONNECTIONS)))
+                # All of them together, so that each has a connection of its own, which takes long on a busy machine.
+                several = (self._attempt(client, pool, seconds=SERVED_SECONDS) for _ in range(IDLE_CONNECTIONS))
+                await asyncio.gather(*several)
             while not self._stopped.is_set():
                 if client.idles and self.quiet.is_set():
                     await self._until(self.led_again.is_set)
@@ -225,17 +236,18 @@ class Crowd:
         while not so() and not self._stopped.is_set():
             await asyncio.sleep(0.01)
 
-    async def _attempt(self, client: Client, pool: Watched) -> None:
+    async def _attempt(self, client: Client, pool: Watched, *, seconds: float = 0) -> None:
         began, port = monotonic_ns(), 0
         try:
-            async with pool.transaction(seconds=client.seconds) as connection:
+            async with pool.transaction(seconds=seconds or client.seconds) as connection:
                 query, given = (READ, ()) if client.does == "read" else (WRITE, (client.name,))
                 row = await (await connection.execute(query.encode(), given)).fetchone()
                 port = row[0] if row else 0
                 if client.does == "write":
                     await connection.execute(f"NOTIFY {CHANNEL}".encode())
-        except (DatabaseAway, psycopg.Error):
-            client.attempts.append(Attempt(began_ns=began, ended_ns=monotonic_ns(), answered=False))
+        except (DatabaseAway, psycopg.Error) as problem:
+            said = f"{type(problem).__name__}: {problem}"
+            client.attempts.append(Attempt(began_ns=began, ended_ns=monotonic_ns(), answered=False, said=said))
         else:
             client.attempts.append(Attempt(began_ns=began, ended_ns=monotonic_ns(), answered=True, port=port))
 

@@ -79,8 +79,8 @@ def _through(made: Bench, event: EventName, webs: dict[str, str]) -> dict[str, F
             name: stack.enter_context(Uploads(made, url)) for name, url in webs.items() if event in UPLOADED
         }  # fmt: skip
         crowd.start()
-        pause(LEAD_SECONDS, why="every client has connected")
-        crowd.require_served()
+        crowd.await_served()
+        pause(LEAD_SECONDS, why="every client has a rhythm of its own")
         crowd.quiet.set()
         pause(SETTLE_SECONDS, why="those that idle have ended what they did")
         struck_ns = monotonic_ns()
@@ -108,23 +108,20 @@ def _felt(client: Client, struck_ns: int, led_ns: int, ended_ns: int, former: in
     return felt(attempts, struck_ns=struck_ns, ended_ns=ended_ns, stale_port=former, led_ns=led_ns)
 
 
-def _told(values: Sequence[Felt], row: Row) -> str:
-    """Median and maximum; an outage that had not ended is longer than any that had."""
+def told(values: Sequence[Felt], *, stale: bool = False) -> str:
+    """Median and maximum; ``over``, where one had not ended, for then both are at least so long."""
     if not values:
         return "not measured"
-    if row.stale:
-        return f"{_both([format_duration(each.stale_ns) for each in sorted(values, key=_stale)])} of stale answers"
-    ranked = sorted(values, key=lambda each: (each.open, each.outage_ns))
-    shown = _both([f"{'over ' if each.open else ''}{format_duration(each.outage_ns)}" for each in ranked])
-    return f"{shown}, {statistics.median(each.failed for each in values):.0f} failed"
+    if stale:
+        return f"{_both([each.stale_ns for each in values])} of stale answers"
+    over = "over " if any(each.open for each in values) else ""
+    failed = statistics.median(each.failed for each in values)
+    return f"{over}{_both([each.outage_ns for each in values])}, {failed:g} failed"
 
 
-def _stale(each: Felt) -> int:
-    return each.stale_ns
-
-
-def _both(ranked: Sequence[str]) -> str:
-    return ranked[0] if len(ranked) == 1 else f"{ranked[len(ranked) // 2]} ({ranked[-1]})"
+def _both(values: Sequence[int]) -> str:
+    median = format_duration(round(statistics.median(values)))
+    return median if len(values) == 1 else f"{median} ({format_duration(max(values))})"
 
 
 def _cell(row: Row, results: Results, copies: Copies, *, stock: bool) -> str:
@@ -136,13 +133,13 @@ def _cell(row: Row, results: Results, copies: Copies, *, stock: bool) -> str:
             if copies[name] else "not measured"
             for name in BUDGETS
         )  # fmt: skip
-    told = []
+    cells = []
     for event in row.events:
         values = [results.get((event, name), []) for name in row.clients]
         label = ", NOT STOCK" if not stock and row.holds_lease and event in LEASED else ""
         if any(values):
-            told.append(f"{event}{label}: {' / '.join(_told(each, row) for each in values)}")
-    return "; ".join(told) or "not measured"
+            cells.append(f"{event}{label}: {' / '.join(told(each, stale=row.stale) for each in values)}")
+    return "; ".join(cells) or "not measured"
 
 
 def _markdown(results: Results, copies: Copies, *, stock: bool) -> None:

@@ -98,9 +98,7 @@ def _tell_how_many(
     )
 
 
-def _run_all(
-    journal: Journal, drill: str, deployment: Deployment, controls: Sequence[Control]
-) -> list[dict[str, str]]:
+def _run_all(journal: Journal, drill: str, deployment: Deployment, controls: Sequence[Control]) -> list[dict[str, str]]:
     """Run controls one after the other; a remark for each of those that found nothing to break."""
     reasons = {control.name: _run(journal, drill, deployment, control) for control in controls}
     return [{"what": f"control {name}", "reason": reason} for name, reason in reasons.items() if reason]

@@ -11,7 +11,8 @@ import pytest
 
 from drills import ledger
 from drills.failover import disasters
-from drills.failover.attached import FITTED, Care
+from drills.failover.attached.care import Care
+from drills.failover.attached.plugin import FITTED
 from drills.failover.contract import ClusterDisaster
 from drills.failover.engine import Failover
 from drills.failover.scenario import Outage, every_outage

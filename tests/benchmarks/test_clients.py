@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks.client_events import Dropping
 from benchmarks.client_settings import ROWS, clients_of
-from benchmarks.client_variants import Attempt, felt
+from benchmarks.client_variants import Attempt, Felt, felt
+from benchmarks.clients import told
 
 ROOT = Path(__file__).parents[2]
 SECOND = 10**9
@@ -43,6 +44,15 @@ def test_stale_answers_are_those_of_the_former_leader_once_another_leads():
     given = attempts(9, 12, 14, port=7) + attempts(15, 19.9, port=8)
     assert seen(given, stale_port=7, led_ns=11 * SECOND).stale_ns == 3 * SECOND
     assert seen(given, stale_port=7, led_ns=15 * SECOND).stale_ns == 0
+
+
+def test_what_is_told_is_the_median_and_the_maximum_and_no_more_than_is_known_where_one_had_not_ended():
+    values = [Felt(outage_ns=n * SECOND, open=n == 3, failed=n, attempted=9, stale_ns=n * SECOND) for n in (3, 8, 4)]
+    assert told(values) == "over 4 s (8 s), 4 failed"
+    assert told(values[1:]) == "6 s (8 s), 6 failed"
+    assert told(values[:2]) == "over 5.5 s (8 s), 5.5 failed"
+    assert told(values, stale=True) == "4 s (8 s) of stale answers"
+    assert (told(values[1:2]), told([])) == ("8 s, 8 failed", "not measured")
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what[:40])
