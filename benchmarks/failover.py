@@ -9,6 +9,8 @@ evidence. The outage of a kill is the longest that any channel's writes felt; th
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import functools
 import json
 import math
 import shutil
@@ -30,22 +32,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.failover", description=__doc__)
     parser.add_argument("--kills", type=int, default=50, help="at least so many (default: %(default)s)")
     parser.add_argument("--timing", choices=("stock", "fast"), default="stock", help="(default: %(default)s)")
+    parser.add_argument(
+        "--at-once", type=int, default=1, help="clusters at one time; each waits most of it (default: %(default)s)"
+    )
     parser.add_argument("--work-directory", help="where all is made (default: the temporary directory)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the runs' evidence there")
     given = parser.parse_args()
     drills: list[Drill] = []
     rounds = math.ceil(given.kills / len(KINDS))
     with tempfile.TemporaryDirectory(prefix="failover-", dir=given.work_directory) as place:
-        for number in range(rounds):
-            drills += _round(Path(place), number, given.timing)
-            print(f"round {number + 1} of {rounds}: {_told(drills)}", flush=True)
+        with concurrent.futures.ThreadPoolExecutor(given.at_once) as pool:
+            for found in pool.map(functools.partial(_round, Path(place), given.timing), range(rounds)):
+                drills += found
+                print(_told(drills), flush=True)
         if given.keep:
             shutil.copytree(Path(place) / "runs", given.keep, dirs_exist_ok=True)
     _show(drills)
     return 0 if all(each["verdict"] == "passed" for each in drills) and not _sum(drills, "lost") else 1
 
 
-def _round(place: Path, number: int, timing: str) -> list[Drill]:
+def _round(place: Path, timing: str, number: int) -> list[Drill]:
     """One run of every kind; its drills' parts of the evidence."""
     runs = place / "runs" / str(number)
     chosen = " or ".join(f"(high-availability-{kind} and not asynchronous)" for kind in KINDS)

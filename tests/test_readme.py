@@ -66,7 +66,7 @@ def pytest_command(arguments):
 
 def selection(arguments):
     """Why a command with a selection drills nothing; empty where it drills something, or selects nothing."""
-    selecting = {"-k", "-m", "--matrix"}
+    selecting = {"-k", "-m", "--matrix", "--provider"}
     asked = [word for pair in itertools.pairwise(arguments) if pair[0] in selecting for word in pair]
     if not asked:
         return ""

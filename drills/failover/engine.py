@@ -66,7 +66,7 @@ class Failover(Chain):
         """Start the ledger's writer, the witness and the prober, and see each of them do its work."""
         with self._phase("load"):
             self.site.load.start(
-                clock=self.record.clock, interval_ns=self.profile.load_interval_ns, reads=True,
+                clock=self.record.clock, interval_ns=self.site.interval_ns, reads=True,
                 request_seconds=REQUEST_SECONDS,
             )  # fmt: skip
             self.site.watch.start(self.cluster.nodes, clock=self.record.clock)

@@ -39,8 +39,8 @@ def open_failover(site: FailoverSite, *, scale: Mapping[str, Any], objectives: M
         recovery_basis=RECOVERED,
         ledger={
             "channels": list(ledger.CHANNELS),
-            "interval_ns": profile.load_interval_ns,
-            "intervals_ns": ledger.intervals(profile.load_interval_ns),
+            "interval_ns": site.interval_ns,
+            "intervals_ns": ledger.intervals(site.interval_ns),
         },
         probe={"interval_ns": profile.probe_interval_ns},
         cluster={

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Final
 
 from drills.failover.scenario import Outage
 from drills.ledger import own_login
@@ -13,6 +14,9 @@ from drills.watch import Watch
 from fixtures.cluster import RedundantDeployment
 from fixtures.profile import Profile
 from reports.records import Journal
+
+# An outage lasts seconds: half as many writes as in a restore drill show it, and leave the machine to the cluster.
+SLOWER: Final = 2
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -47,6 +51,11 @@ class FailoverSite:
     def id(self) -> str:
         """The drill's name in the journal."""
         return self.outage.id
+
+    @property
+    def interval_ns(self) -> int:
+        """From one write of a channel to the next, in nanoseconds."""
+        return SLOWER * self.profile.load_interval_ns
 
     @property
     def journal(self) -> Journal:

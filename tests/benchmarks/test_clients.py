@@ -1,5 +1,6 @@
 """What the benchmark of clients calls an outage, the way that drops, and that its rows are those of the docs."""
 
+import contextlib
 import errno
 import socket
 import threading
@@ -64,29 +65,44 @@ def test_every_row_stands_in_the_docs_and_its_clients_go_through_its_events(row)
         assert set(row.clients) <= names | {"Web with", "Web without"}
 
 
+@pytest.fixture
+def greeter():
+    """The port of a server that greets whoever connects."""
+    server, held = socket.create_server(("127.0.0.1", 0)), []
+
+    def greet():
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(server.accept()[0])
+                held[-1].sendall(b"!")
+
+    thread = threading.Thread(target=greet)
+    thread.start()
+    yield server.getsockname()[1]
+    server.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    for each in (server, *held):
+        each.close()
+
+
 @pytest.mark.parametrize("drops", [True, False], ids=["dropped", "hung"])
-def test_tcp_sees_a_way_that_drops_and_none_that_only_hangs(drops):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(5)
-        held = []
+def test_tcp_sees_a_way_that_drops_and_none_that_only_hangs(greeter, drops):
+    def connected():
+        client = stack.enter_context(socket.create_connection(("127.0.0.1", way.port), timeout=5))
+        assert client.recv(1) == b"!"
+        return client
 
-        def greet():
-            held.append(server.accept()[0])
-            held[0].sendall(b"!")
-
-        threading.Thread(target=greet, daemon=True).start()
-        with Dropping("127.0.0.1", server.getsockname()[1]) as way:
-            with socket.create_connection(("127.0.0.1", way.port), timeout=3) as client:
-                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 500)
-                assert client.recv(1) == b"!"
-                if drops:
-                    way.drop(True)
-                else:
-                    way.turn("hang")
-                client.sendall(b"after")
-                with pytest.raises(OSError) as caught:
-                    client.recv(1)
-                assert caught.value.errno == (errno.ETIMEDOUT if drops else None)
-            if drops:
-                way.drop(False)
-                socket.create_connection(("127.0.0.1", way.port), timeout=3).close()
+    with Dropping("127.0.0.1", greeter) as way, contextlib.ExitStack() as stack:
+        client = connected()
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 500)
+        if drops:
+            way.drop(True)
+        else:
+            way.turn("hang")
+        client.sendall(b"?")
+        with pytest.raises(OSError) as caught:
+            client.recv(1)
+        assert caught.value.errno == (errno.ETIMEDOUT if drops else None)
+        way.drop(False)
+        way.turn("pass")
+        connected()
