@@ -88,7 +88,8 @@ def account_cluster(events: Sequence[Event], facts: Facts, *, planned: bool | No
         findings += [each for each in accounting.findings if each.code != _OF_RESTORES] if accounting else []
         findings += _zombie(zombies if accounting else [], strike_ns)
         findings += _nobody(events, seen, strike_ns)
-        findings += _felt(felt) if (cluster["planned"] if planned is None else planned) else []
+        if cluster["planned"] if planned is None else planned:
+            findings += [*_felt(felt)] or [*_probes_felt(events, strike_ns)]
     return ClusterAccount(
         strike_ns=strike_ns,
         accounting=accounting,
@@ -187,6 +188,13 @@ def _felt(felt: Iterable[ChannelOutage]) -> Iterator[Finding]:
                          f" {format_duration(each.longest_ns)}" for each in failed)  # fmt: skip
         yield Finding(code="PLANNED-WORK-FELT", seen=f"clients of the API: {told}", where="channel api",
                       count=sum(each.failed for each in failed))  # fmt: skip
+
+
+def _probes_felt(events: Sequence[Event], strike_ns: int) -> Iterator[Finding]:
+    failed = [each for each in of_kind(events, "probe") if each["outcome"] == "failed" and each["ended_ns"] > strike_ns]
+    if failed:
+        told = f"{len(failed):,} business transactions failed, first at {failed[0]['step']}: {failed[0]['seen']}"
+        yield Finding(code="PLANNED-WORK-FELT", seen=told, where="business transactions", count=len(failed))
 
 
 def _first_and_last(writes: Sequence[Write], strike_ns: int) -> str:

@@ -12,12 +12,15 @@ from reports.accounting import Outage
 from reports.cluster_account import ClusterAccount, Facts, account_cluster
 from reports.measures import Event, last_of, of_kind
 from reports.outages import ChannelOutage
-from reports.records import Finding, Severity, Verdict
+from reports.records import NANOSECONDS, Finding, Severity, Verdict, format_duration
+from reports.witnessed import Look
 
 LEVEL: Final = "failover"
 _HEADER: Final = ("drill", "level", "architecture", "provider", "stand_in", "disaster", "methods", "tools", "scale")
 _TIMING: Final = ("stock", "label", "ttl_ns", "loop_wait_ns", "retry_timeout_ns")
 _STANDBY: Final = ("node", "state", "sync_state", "flush_lag_bytes", "replay_lag_bytes")
+# A look takes a second at most, and the next begins a tenth of one after; a machine may be busy.
+_UNSEEN_NS: Final = 3 * NANOSECONDS
 _NOT_HELD: Final = "none: a negative control is held to no objective"
 
 
@@ -54,7 +57,8 @@ def assess_failover(
     told = {each["code"] for event in of_kind(events, "check") for each in event["findings"]
             if each["severity"] == Severity.FAILURE}  # fmt: skip
     found = [each for each in found if each.code not in told]  # a check that says so has seen more of it
-    failures = told | {each.code for each in found if each.kind.severity is Severity.FAILURE}
+    failures = told | {each.code for each in found if each.kind.severity is Severity.FAILURE
+                       and each.where not in row_control.UNREPLICATED}  # fmt: skip
     excused = row_control.excused(expects, failures)
     events = row_control.excuse_checks(events, excused)
 
@@ -224,12 +228,27 @@ def _reasons(
     for node, looks in account.seen.looks.items() if account.seen else ():
         if not any(look.t0 >= account.strike_ns for look in looks):
             yield Verdict.ERROR, f"nobody looked at node {node} after the strike: two leaders would not have been seen"
+        elif (blind := _unseen_ns(looks, account.strike_ns, _load_ended(events))) > _UNSEEN_NS:
+            yield Verdict.ERROR, (f"nobody looked at node {node} for {format_duration(blind)} after the strike: two"
+                                  " leaders would not have been seen")  # fmt: skip
     if account.seen is None:
         yield Verdict.ERROR, "there is no witness's record: two leaders at once would not have been seen"
     if not any(each.kind == outages.READS for each in account.outages):
         yield Verdict.ERROR, "there is no record of reads: their outage is not known"
     if not of_kind(events, "redundant") and not _waited(events):
         yield Verdict.ERROR, "it was not waited for that every member streams from the leader again"
+
+
+def _load_ended(events: Sequence[Event]) -> int:
+    return int((last_of(events, "ledger.closed") or {"t": 0})["t"])
+
+
+def _unseen_ns(looks: Sequence[Look], strike_ns: int, end_ns: int) -> int:
+    """The longest time from the strike to the end of the load in which no look at a node was under way."""
+    until, longest = strike_ns, 0
+    for look in looks:
+        longest, until = max(longest, look.t0 - until), max(until, look.t)
+    return max(longest, end_ns - until)
 
 
 def _cluster(events: Sequence[Event], cluster: Mapping[str, Any], account: ClusterAccount) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class Variant:
     name: str = ""
     settings: ClusterSettings = USUAL_SETTINGS
     expects: tuple[str, ...] = ()
+    leads: Leads | None = None
 
 
 USUAL: Final = Variant()
@@ -158,8 +159,9 @@ class NodeFault:
 
     def lasts_ns(self, timing: Timing) -> int:
         """See ``ClusterDisaster``."""
-        del timing
-        return int(self.seconds * NANOSECONDS)
+        # That nobody leads shows only once the lease has run out, and the others have had their turns.
+        lease = timing.ttl_ns + 3 * timing.loop_wait_ns if self.leads == "nobody" else 0
+        return lease + int(self.seconds * NANOSECONDS)
 
     def strike(self, struck: Struck) -> None:
         """See ``ClusterDisaster``."""

@@ -19,7 +19,9 @@ from drills.failover.site import FailoverSite
 from drills.probe import ContinuousProber
 from drills.redundancy import await_redundancy
 from drills.stores import open_business
+from fixtures.application import Lists
 from fixtures.cluster import Member, fully_redundant, leader_of
+from fixtures.deployment import NotGiven
 from fixtures.objectives import Objective
 from fixtures.processes import Finished
 from reports.records import NANOSECONDS, Finding, HarnessError, pause, wait_until
@@ -45,6 +47,7 @@ class Failover(Chain):
         self._struck: Struck | None = None
         self._struck_ns = self._mended_ns = 0
         self._said: list[Finished] = []
+        self._there: set[str] = set()
         self._findings: list[Finding] = []
         self._verified: Verified | None = None
         open_failover(site, scale=scale, objectives=objectives)
@@ -65,6 +68,7 @@ class Failover(Chain):
     def start_load(self) -> None:
         """Start the ledger's writer, the witness and the prober, and see each of them do its work."""
         with self._phase("load"):
+            self._there = self._documents()
             self.site.load.start(
                 clock=self.record.clock, interval_ns=self.site.interval_ns, reads=True,
                 request_seconds=REQUEST_SECONDS,
@@ -114,7 +118,7 @@ class Failover(Chain):
         """Let it last, and see whether somebody else leads, where somebody is to."""
         assert self._struck is not None
         with self._phase("hold"):
-            leads, timing = self.disaster.leads, self.cluster.timing
+            leads, timing = self.variant.leads or self.disaster.leads, self.cluster.timing
             with checked(self.journal, self.id, "leadership") as check:
                 check.looked_at = {"nodes": len(self.cluster.nodes)}
                 if leads == "another":
@@ -172,7 +176,11 @@ class Failover(Chain):
             check.looked_at = {"nodes": len(self.cluster.nodes)}
             check.findings = await_redundancy(
                 self.cluster, self._settings, journal=self.journal, drill=self.id, seconds=REDUNDANT_SECONDS
-            )
+            ) + [
+                Finding(code="REDUNDANCY-NOT-BACK", seen=f"its agent {agent or 'is gone'}", where=node.name)
+                for node in self.cluster.nodes
+                if (agent := node.state()["agent"]) in ("", "frozen")
+            ]  # a server streams without one, and nobody would have it take over
         with self._phase("first transaction"):
             since = self.record.clock.now()
             if not self._prober.await_success(since=since, seconds=PATIENCE_SECONDS):
@@ -185,10 +193,14 @@ class Failover(Chain):
             load = self.site.load
             with contextlib.suppress(HarnessError) if self._findings else contextlib.nullcontext():
                 load.await_acknowledgements(since=self._mended_ns)
+                load.await_answers(since=self._mended_ns)
             pause(self.profile.load_after_ns / NANOSECONDS, why="writes after recovery are accounted for too")
             self._end_load()
             self.deployment.await_quiet(seconds=30)
             load.observe()
+            if gone := self._there - self._documents() - load.deletions():
+                seen = f"{len(gone):,} documents that were there before the drill are not listed any more"
+                self._findings.append(Finding(code="ROWS-LOST", seen=seen, where="documents", count=len(gone)))
             self._verified = verification.verify(self.site, self._findings)
 
     def prove_controls(self) -> None:
@@ -225,6 +237,14 @@ class Failover(Chain):
             steps.callback(self.site.load.stop)
             if self._prober is not None:
                 steps.callback(self._prober.stop)
+
+    def _documents(self) -> set[str]:
+        try:
+            application = self.deployment.application(timeout=10.0)
+        except NotGiven:
+            return set()
+        with contextlib.closing(application):
+            return {each.id for each in application.documents("")} if isinstance(application, Lists) else set()
 
     def _roles(self, members: list[Member]) -> Struck:
         leader = leader_of(members)

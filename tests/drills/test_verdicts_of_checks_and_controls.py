@@ -59,7 +59,7 @@ def test_what_rests_on_a_check_does_not_begin_where_it_found_something(journal):
 def test_a_control_is_caught_only_by_a_code_that_it_expects(journal, stand_in, always, look, caught, error):
     bench = types.SimpleNamespace(journal=journal, drill="drill", deployment=types.SimpleNamespace(stand_in=stand_in))
     control = Control(name="row lost", breaks="a row", expects=("ROWS-LOST",), always=always, look=look)
-    assert _run(bench, control) == ""
+    assert _run(bench.journal, bench.drill, bench.deployment, control) == ""
     event = last(journal)
     assert event["caught"] is caught
     assert error in event["error"]
@@ -69,17 +69,25 @@ def test_a_control_is_caught_only_by_a_code_that_it_expects(journal, stand_in, a
 def test_a_control_that_cannot_apply_is_left_to_be_reported_as_not_tested(journal, stand_in, always):
     bench = types.SimpleNamespace(journal=journal, drill="drill", deployment=types.SimpleNamespace(stand_in=stand_in))
     control = Control(name="n", breaks="b", expects=("ROWS-LOST",), always=always, look=Seen)
-    assert _run(bench, control) == NOTHING_THERE
+    assert _run(bench.journal, bench.drill, bench.deployment, control) == NOTHING_THERE
 
 
 def test_a_control_that_lacks_what_nobody_told_says_which_key_would_tell(journal):
     bench = types.SimpleNamespace(journal=journal, drill="drill", deployment=types.SimpleNamespace(stand_in=False))
     absent = NotGiven("jobs that run again", remedy="name it in the profile, as queries.jobs")
     control = Control(name="n", breaks="b", expects=("JOB-RAN-AGAIN",), look=lambda: raising(absent))
-    assert _run(bench, control) == "jobs that run again: not given. name it in the profile, as queries.jobs"
+    assert (
+        _run(bench.journal, bench.drill, bench.deployment, control)
+        == "jobs that run again: not given. name it in the profile, as queries.jobs"
+    )
 
 
 def test_a_healthy_twin_is_accused_by_any_failure(journal):
     bench = types.SimpleNamespace(journal=journal, drill="drill", deployment=types.SimpleNamespace(stand_in=True))
-    _run(bench, Control(name="healthy twin", breaks="nothing", look=lambda: Seen(victim="t", findings=[LOST])))
+    _run(
+        bench.journal,
+        bench.drill,
+        bench.deployment,
+        Control(name="healthy twin", breaks="nothing", look=lambda: Seen(victim="t", findings=[LOST])),
+    )
     assert last(journal)["caught"] is False

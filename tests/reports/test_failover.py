@@ -309,7 +309,8 @@ def test_a_fault_that_a_negative_control_does_not_expect_fails_it(assessed):
 
 def test_planned_work_that_clients_felt_is_found_and_unplanned_is_not(assessed):
     assert codes(assessed(Cluster().killed().clients(), planned=True)) == ["PLANNED-WORK-FELT"]
-    assert codes(assessed(Cluster().killed().clients(back=STRIKE), planned=True)) == []
+    well = Cluster().killed().clients(back=STRIKE)
+    assert codes(assessed(well, planned=True, probed=((15, 24, "succeeded"),))) == []
 
 
 def test_nobody_promoted_says_patronis_reason_and_somebody_promoted_is_silent(assessed):

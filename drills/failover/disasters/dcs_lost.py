@@ -7,9 +7,9 @@ from typing import Final
 
 from drills.failover.contract import USUAL, ClusterDisaster, Floor, Leads, Need, Struck, Variant
 from fixtures.cluster import ClusterAct, ClusterSettings, Timing
-from reports.records import NANOSECONDS
+from reports.records import NANOSECONDS, wait_until
 
-FAILSAFE: Final = Variant(name="failsafe", settings=ClusterSettings(failsafe_mode=True))
+FAILSAFE: Final = Variant(name="failsafe", settings=ClusterSettings(failsafe_mode=True), leads="same")
 
 
 class DcsLost:
@@ -36,7 +36,9 @@ class DcsLost:
 
     def mend(self, struck: Struck) -> str:
         """Let it go on."""
-        struck.deployment.cluster.act(ClusterAct.THAW_DCS)
+        cluster = struck.deployment.cluster
+        cluster.act(ClusterAct.THAW_DCS)
+        wait_until(lambda: cluster.store_state() not in ("", "frozen"), seconds=10, interval=0.1, what="the store")
         return "the configuration store was thawed"
 
     def floor(self, timing: Timing, settings: ClusterSettings) -> Floor | None:

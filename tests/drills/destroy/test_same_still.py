@@ -55,7 +55,7 @@ def test_the_marker_is_used_by_one_run_only_however_fast_another_is(target):
 
 def test_a_database_that_was_not_restored_has_no_marker_to_remove(target):
     with_none = Target(target.profile, Redactor())
-    with_none.operator = dataclasses.replace(target.operator, name="not_restored")
+    with_none._operators = [dataclasses.replace(target.operator, name="not_restored")]
     assert remove(with_none) == ([f"object {KEY} of bucket {target.profile.bucket}"], [])
 
 
