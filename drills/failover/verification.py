@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import functools
 import re
 import secrets
@@ -22,7 +23,7 @@ from drills.ledger import PREFIX
 from drills.own_writes import PER_UPLOAD
 from drills.schema_queries import references_query
 from fixtures import health
-from fixtures.cluster import ClusterNode, Part
+from fixtures.cluster import ClusterNode, Member, Part, fully_redundant
 from reports.records import NANOSECONDS, Finding, HarnessError, wait_until
 
 CAUGHT_UP_SECONDS: Final = 20.0
@@ -38,7 +39,20 @@ def verify(site: FailoverSite, findings: Sequence[Finding]) -> Verified:
     leaders = _verify_standbys(site)
     _verify_references(site)
     _verify_copies(site)
-    return Verified(fingerprint=leaders, members=site.deployment.cluster.members())
+    return Verified(fingerprint=leaders, members=_members(site))
+
+
+def _members(site: FailoverSite) -> list[Member]:
+    """The members as they are, whole if they can be: agents that have just found their store again agree anew."""
+    settings, seen = site.outage.variant.settings, list[Member]()
+
+    def whole() -> bool:
+        seen[:] = site.deployment.cluster.members()
+        return fully_redundant(seen, settings)
+
+    with contextlib.suppress(HarnessError):
+        wait_until(whole, seconds=CAUGHT_UP_SECONDS, interval=0.1, what="every member to stream from the leader")
+    return seen
 
 
 def _verify_services(site: FailoverSite, findings: Sequence[Finding]) -> None:
