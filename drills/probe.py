@@ -148,7 +148,7 @@ class ContinuousProber:
         self._turned = threading.Condition()
         self._stopping, self._under_way = False, 0
         self._idle: list[Transacts] = []
-        self._count, self._failed, self._in_row, self._first_ns = 0, 0, 0, 0
+        self._count, self.failed, self._in_row, self._first_ns = 0, 0, 0, 0
         self._thread = threading.Thread(target=self._begin_until_stopped, daemon=True)
         self.last: Probe | None = None
         self.last_failed: Probe | None = None
@@ -181,7 +181,7 @@ class ContinuousProber:
         if self.last is None:
             return
         self._journal.write(
-            "probes", drill=self._drill, count=self._count, failed=self._failed, first_ns=self._first_ns,
+            "probes", drill=self._drill, count=self._count, failed=self.failed, first_ns=self._first_ns,
             last_ended_ns=self.last.ended_ns,
         )  # fmt: skip
 
@@ -222,7 +222,7 @@ class ContinuousProber:
         self.last = dataclasses.replace(probe, failed_before=self._in_row)
         self._in_row = self._in_row + 1 if failed else 0
         self._first_ns = min(self._first_ns, probe.started_ns) if self._count else probe.started_ns
-        self._count, self._failed = self._count + 1, self._failed + failed
+        self._count, self.failed = self._count + 1, self.failed + failed
         if failed:
             self.last_failed = self.last
         elif self.last_success is None or self.last_success.started_ns < probe.started_ns:

@@ -201,7 +201,8 @@ class Failover(Chain):
             if gone := self._there - self._documents() - load.deletions():
                 seen = f"{len(gone):,} documents that were there before the drill are not listed any more"
                 self._findings.append(Finding(code="ROWS-LOST", seen=seen, where="documents", count=len(gone)))
-            self._verified = verification.verify(self.site, self._findings)
+            failed = self._prober.failed if self._prober else 0
+            self._verified = verification.verify(self.site, self._findings, probes_failed=failed)
 
     def prove_controls(self) -> None:
         """Falsify what was seen in every known way, and see each one caught."""
