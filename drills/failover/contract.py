@@ -237,6 +237,45 @@ class ServiceFault:
         return None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlannedWork:
+    """Maintenance, at the end of which another node leads; see ``ClusterDisaster``.
+
+    ``work`` does it, and ``proof`` tells what speaks against its having been done.
+    """
+
+    name: str
+    needs: frozenset[Need]
+    work: Callable[[Struck], None]
+    proof: Callable[[Struck], Mapping[str, str]]
+    variants: tuple[Variant, ...] = (USUAL,)
+    planned: bool = True
+    leads: Leads = "another"
+
+    def lasts_ns(self, timing: Timing) -> int:
+        """See ``ClusterDisaster``."""
+        del timing
+        return NANOSECONDS
+
+    def strike(self, struck: Struck) -> None:
+        """See ``ClusterDisaster``."""
+        self.work(struck)
+
+    def places(self, struck: Struck) -> Mapping[str, str]:
+        """See ``ClusterDisaster``."""
+        return self.proof(struck)
+
+    def mend(self, struck: Struck) -> str:
+        """Nothing was broken."""
+        del struck
+        return ""
+
+    def floor(self, timing: Timing, settings: ClusterSettings) -> Floor | None:
+        """None: until the old leader has ended in order and the new one is promoted, which no setting tells."""
+        del timing, settings
+        return None
+
+
 def await_whole(struck: Struck) -> None:
     """Wait until every node streams and one is waited for, as before any further step of planned work.
 

@@ -105,6 +105,7 @@ def failover(
     anew = their_cluster is None and (before.broken or (before.spoilt and not outage.variant.expects))
     if anew:
         before.orphaned = 0
+    before.broken = True  # until a drill has passed on it: also where it could not even be made
     deployment = cluster_deployment(anew=anew)
     directory = ground.workspace.directory / outage.id
     directory.mkdir()

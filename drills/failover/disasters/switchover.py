@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
-from drills.failover.contract import USUAL, ClusterDisaster, Floor, Leads, Need, Struck, Variant
-from fixtures.cluster import ClusterAct, ClusterSettings, Timing, leader_of
-from reports.records import NANOSECONDS
+from drills.failover.contract import ClusterDisaster, PlannedWork, Struck
+from fixtures.cluster import ClusterAct, leader_of
+from reports.records import wait_until
+
+SEEN_SECONDS: Final = 10.0
 
 
-class Switchover:
-    """See ``ClusterDisaster``."""
-
-    name = "switchover"
-    variants: Sequence[Variant] = (USUAL,)
-    planned = True
-    leads: Leads = "another"
-    needs: frozenset[Need] = frozenset({ClusterAct.SWITCH_OVER})
-
-    def lasts_ns(self, timing: Timing) -> int:
-        """A moment."""
-        del timing
-        return NANOSECONDS
-
-    def strike(self, struck: Struck) -> None:
-        """Ask for it."""
-        struck.deployment.cluster.switch_over(struck.standbys[0].name)
-
-    def places(self, struck: Struck) -> Mapping[str, str]:
-        """Who leads now."""
-        leader = leader_of(struck.deployment.cluster.members())
-        seen = f"{leader.node} leads" if leader else ""
-        return {"leader": seen if leader is None or leader.node == struck.leader.name else ""}
-
-    def mend(self, struck: Struck) -> str:
-        """Nothing was broken."""
-        del struck
-        return ""
-
-    def floor(self, timing: Timing, settings: ClusterSettings) -> Floor | None:
-        """Until the old leader has ended in order, and the new one is promoted."""
-        del timing, settings
-        return None
+def switch(struck: Struck) -> None:
+    """Ask for it, and see that somebody leads again."""
+    cluster = struck.deployment.cluster
+    cluster.switch_over(struck.standbys[0].name)
+    wait_until(
+        lambda: leader_of(cluster.members()) is not None,
+        seconds=SEEN_SECONDS, interval=0.1, what="one leader after the switchover",
+    )  # fmt: skip
 
 
-DISASTER: Final[ClusterDisaster] = Switchover()
+def leader(struck: Struck) -> Mapping[str, str]:
+    """Who leads now."""
+    now = leader_of(struck.deployment.cluster.members())
+    seen = f"{now.node} leads" if now else "nobody is seen to lead"
+    return {"leader": seen if now is None or now.node == struck.leader.name else ""}
+
+
+DISASTER: Final[ClusterDisaster] = PlannedWork(
+    name="switchover", needs=frozenset({ClusterAct.SWITCH_OVER}), work=switch, proof=leader
+)
