@@ -1,6 +1,6 @@
 """The failover drills: something breaks while clients work, the cluster heals, and every write is accounted for.
 
-configure → load → strike → hold → mend → verify → controls → judge
+configure → load → strike → hold → mend → verify → controls → judge → clear
 """
 
 from __future__ import annotations
@@ -17,3 +17,4 @@ def test_failover_drill(failover: Failover) -> None:
     failover.verify()
     failover.prove_controls()
     failover.judge()
+    failover.clear()

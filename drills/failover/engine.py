@@ -11,6 +11,7 @@ from checks.checked import checked
 from drills import watching
 from drills.chain import Chain
 from drills.failover import verification
+from drills.failover.clearing import clear
 from drills.failover.contract import Struck, SwitchesObjects
 from drills.failover.controls import Verified, prove_failover
 from drills.failover.leadership import led_wrongly
@@ -209,6 +210,10 @@ class Failover(Chain):
         with self._phase("controls"):
             assert self._verified is not None
             prove_failover(self.site, self._verified)
+
+    def clear(self) -> None:
+        """Take away what this drill has written, once it is all accounted for; what one wrote that failed stays."""
+        clear(self.site)
 
     def judge(self) -> None:
         """End the drill and hold its figures against the objectives.

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import time
 
 import psycopg
@@ -185,6 +186,42 @@ def test_who_listens_hears_notices_and_notices_a_frozen_server(pair, frozen):
                 with pytest.raises(DatabaseAway):
                     await asyncio.wait_for(listening, 10)
                 assert time.monotonic() - began <= LOOK_SECONDS + REQUEST_SECONDS + SLACK_SECONDS
+
+    asyncio.run(scenario())
+
+
+def test_a_connection_that_nobody_waits_for_any_more_is_closed_while_its_server_says_nothing():
+    """A server that is shut down waits a minute for whoever only began to connect (authentication_timeout)."""
+
+    async def scenario():
+        begun, ended = 0, 0
+
+        async def say_nothing(reader, writer):
+            nonlocal begun, ended
+            begun += 1
+            while await reader.read(1000):
+                pass
+            ended += 1
+            writer.close()
+
+        async def refuse(reader, writer):
+            writer.close()
+
+        async with (
+            await asyncio.start_server(say_nothing, "127.0.0.1", 0) as frozen,
+            await asyncio.start_server(refuse, "127.0.0.1", 0) as other,
+        ):
+            hosts = ",".join(f"127.0.0.1:{each.sockets[0].getsockname()[1]}" for each in (frozen, other))
+            with opened(f"postgresql://u:p@{hosts}/db") as database:
+                gc.disable()  # which would close them some time
+                try:
+                    tries = (timed(database.run(asks(PORT), patience=Patience(1))) for _ in range(8))
+                    assert all(failed for failed, _ in await asyncio.gather(*tries))
+                    await asyncio.sleep(0.2)
+                    assert begun >= 8
+                    assert ended == begun
+                finally:
+                    gc.enable()
 
     asyncio.run(scenario())
 
