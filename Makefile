@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: drill check test lint benchmark lock clean
+.PHONY: drill check test test-cluster lint benchmark lock clean
 
 drill: $(READY)
 	$(BIN)/python -m pytest drills $(ARGS)
@@ -11,8 +11,12 @@ drill: $(READY)
 check: $(READY)
 	$(BIN)/python -m pytest checks $(ARGS)
 
+# Of the cluster a smoke test only; the others take minutes, and the machine for themselves.
 test: $(READY)
-	$(BIN)/python -m pytest tests -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest tests -n 2 --dist worksteal -m "not cluster" $(ARGS)
+
+test-cluster: $(READY)
+	$(BIN)/python -m pytest tests -m cluster $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

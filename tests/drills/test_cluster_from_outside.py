@@ -11,7 +11,7 @@ OF_A_CLUSTER = ("--provider=high-availability", "--cluster-timing=fast", "--scal
 RESTORE = "high-availability-basebackup_wal-rclone-total_loss"
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_cluster_that_is_lost_as_a_whole_is_restored_and_redundant_again(suite):
     exit_code, output = suite.run(*OF_A_CLUSTER, "-k", RESTORE)
     assert exit_code == 0, output
@@ -27,7 +27,7 @@ def test_a_cluster_that_is_lost_as_a_whole_is_restored_and_redundant_again(suite
     assert list(suite.work.glob("*/*")) == []
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.parametrize(
     ("drill", "phase", "and_there"),
     [

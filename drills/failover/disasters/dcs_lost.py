@@ -23,7 +23,7 @@ class DcsLost:
 
     def lasts_ns(self, timing: Timing) -> int:
         """Until a leader has given up trying, and some seconds more."""
-        return timing.loop_wait_ns + 2 * timing.retry_timeout_ns + 3 * NANOSECONDS
+        return timing.loop_wait_ns + 2 * timing.retry_timeout_ns + 2 * NANOSECONDS
 
     def strike(self, struck: Struck) -> None:
         """Freeze it: connections stay open, and nothing answers."""

@@ -17,6 +17,6 @@ DISASTER: Final[ClusterDisaster] = NodeFault(
     told="the ways between the nodes were opened again",
     leads="either",
     # Longer than the server waits for a standby that says nothing (wal_sender_timeout).
-    seconds=8.0,
+    seconds=6.5,
     variants=(USUAL, STRICT),
 )

@@ -15,5 +15,5 @@ DISASTER: Final[ClusterDisaster] = NodeFault(
     told="both killed nodes were started again",
     leads="nobody",
     gone=("server", "agent"),
-    seconds=3.0,
+    seconds=1.0,
 )

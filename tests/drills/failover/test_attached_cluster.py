@@ -30,7 +30,7 @@ STEPS = (ROOT / "examples" / "compose" / "transaction.toml").read_text("utf-8")
 OFFERED = tuple(act.value for act in Act if act is not Act.LOSE)
 DRILLED = "primary_killed or primary_frozen or switchover"
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 
 
 class Operator:
@@ -225,6 +225,7 @@ def operator(tmp_path_factory):
         finally:
             operator.ended.set()
             operator.server.shutdown()
+            operator.server.server_close()
     finally:
         if made is not None:
             made.strike_everything()
