@@ -10,14 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from reports import failover, measures, recovery_point, shadow
+from reports import failover, gate, measures, recovery_point, regression, shadow
 from reports.accounting import Accounting, Outage, felt_outage
 from reports.cluster_account import Facts
 from reports.conformance import assess_conformance
 from reports.measures import Event, last_of, of_kind
 from reports.records import Finding, UsageProblem, Verdict, read_journal, read_lines
+from reports.rehearsal import assess_rehearsal
 
 SCHEMA_VERSION: Final = 1
+_ENVELOPE: Final = ("n", "t", "utc", "kind", "prev", "hash")
 _HEADER: Final = ("architecture", "provider", "stand_in", "disaster", "methods", "tools", "scale")
 
 
@@ -42,7 +44,11 @@ def assess_events(events: Sequence[Event], directory: Path) -> dict[str, Any]:
         names = dict.fromkeys(event["drill"] for event in of_kind(events, "drill.opened"))
         drills = [_assess_files(events, directory, name) for name in names]
         conformance = assess_conformance(events)
-        return _run(opened, closed, drills, conformance, _remarks(event for event in events if "drill" not in event))
+        remarks = _remarks(event for event in events if "drill" not in event)
+        rehearsal = rehearsed(events)
+        evidence = _run(opened, closed, drills, conformance, rehearsal, remarks) | _context(events) | _sealing(events)
+        decided = gate.decide(evidence, events)
+        return evidence if decided is None else evidence | {"gate": decided}
 
 
 @contextlib.contextmanager
@@ -74,6 +80,11 @@ def shaped(directory: Path) -> Iterator[None]:
 def assess_one(events: Iterable[Event], directory: Path, drill: str) -> dict[str, Any]:
     """The assessment of one drill from the run's events and its ledger files, so far."""
     return _assess_files(events, directory, drill)
+
+
+def rehearsed(events: Sequence[Event]) -> dict[str, Any] | None:
+    """The assessment of the run's rehearsal of an upgrade, so far; ``None`` where there is none."""
+    return assess_rehearsal(events, _remarks)
 
 
 def ledger_files(events: Iterable[Event], directory: Path) -> tuple[Path | None, Path | None]:
@@ -125,6 +136,10 @@ def _inside(directory: Path, event: Event | None) -> Path | None:
 
 def _assess_files(events: Iterable[Event], directory: Path, drill: str) -> dict[str, Any]:
     ours = [event for event in events if event.get("drill") == drill]
+    return regression.with_history(_assess_facts(ours, directory), ours)
+
+
+def _assess_facts(ours: Sequence[Event], directory: Path) -> dict[str, Any]:
     if any(event.get("level") == failover.LEVEL for event in of_kind(ours, "drill.opened")):
         return failover.assess_failover(ours, cluster_facts(ours, directory), _remarks)
     ledger, observed = ledger_files(ours, directory)
@@ -262,7 +277,7 @@ def _reasons(
 
 def _run(
     opened: Event, closed: Event | None, drills: list[dict[str, Any]], conformance: dict[str, Any] | None,
-    not_tested: list[dict[str, str]],
+    rehearsal: dict[str, Any] | None, not_tested: list[dict[str, str]],
 ) -> dict[str, Any]:  # fmt: skip
     reasons: list[tuple[Verdict, str]] = []
     if not drills and conformance is None:
@@ -273,7 +288,7 @@ def _run(
         reasons.append((Verdict.FAILED, "at least one test of the run failed"))
     elif closed["exit"] != 0:
         reasons.append((Verdict.ERROR, f"the run ended before its end, with exit code {closed['exit']}"))
-    parts = [*drills, *([conformance] if conformance else [])]
+    parts = [*drills, *(each for each in (conformance, rehearsal) if each)]
     worst = [*(Verdict(part["verdict"]) for part in parts), *(verdict for verdict, _ in reasons)]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -289,5 +304,18 @@ def _run(
         "summary": measures.summary(drills),
         "not_tested": not_tested,
         "conformance": conformance,
+        **({"rehearsal": rehearsal} if rehearsal else {}),
         "drills": drills,
     }
+
+
+def _context(events: Sequence[Event]) -> dict[str, Any]:
+    """What nobody can measure: who ran it, on whose authority, of what; absent from runs of before it was told."""
+    told = last_of(events, "run.context")
+    return {"context": {key: value for key, value in told.items() if key not in _ENVELOPE}} if told else {}
+
+
+def _sealing(events: Sequence[Event]) -> dict[str, Any]:
+    """The last line of the register before this run, and the key that signs it; absent before there was a register."""
+    head = last_of(events, "register.head")
+    return {"previous": head["previous"], "key_id": head["key_id"]} if head else {}

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from reports import wording
+from reports import gate, wording
 from reports.row_control import EXPECTED
 
 WIDTH: Final = 100
@@ -62,6 +62,10 @@ def lines(evidence: Mapping[str, Any]) -> Iterator[Line]:
     if any(part["stand_in"] for part in [*drills, *([evidence["conformance"]] if evidence["conformance"] else [])]):
         yield f"{'of:':<10}the reference application, a stand-in; not the Enprivacy product", {}
     yield f"{'verdict:':<10}{evidence['verdict']}", _STYLES.get(evidence["verdict"], {})
+    if "gate" in evidence:
+        yield "", {}
+        for text, style in gate.lines(evidence["gate"]):
+            yield from _wrapped("", text, dict(style))
 
 
 def _cells(drill: Mapping[str, Any]) -> list[str]:

@@ -105,7 +105,9 @@ def _bracket(took: Mapping[str, Any], x: Callable[[int], float]) -> list[str]:
     ]
 
 
-def ledger(writes: Writes, drill: Mapping[str, Any], name: str, *, closely: bool = False) -> Markup:
+def ledger(
+    writes: Writes, drill: Mapping[str, Any], name: str, *, closely: bool = False, most: int = MOST_MARKS
+) -> Markup:
     """Every acknowledged write as a mark on its channel's lane, with the strike, the recovery points and the return.
 
     Args:
@@ -113,6 +115,7 @@ def ledger(writes: Writes, drill: Mapping[str, Any], name: str, *, closely: bool
         drill: the same drill's part of the evidence.
         name: what the drawing's ids begin with; unique on the page.
         closely: only what lies around the strike and the recovery point, where a whole drill's scale shows nothing.
+        most: how many marks a lane may have; beyond it they are thinned, and the drawing says so.
     """
     strike = drill["recovery_time"]["strike_ns"] or 0
     times = [_when(write) for lane in writes.channels.values() for write in lane] + [strike]
@@ -134,13 +137,13 @@ def ledger(writes: Writes, drill: Mapping[str, Any], name: str, *, closely: bool
     for at, lane in enumerate(lanes):
         y = top + at * step + 26
         shown = [write for write in writes.channels[lane["channel"]] if first <= _when(write) <= last]
-        marks = thin(shown, first, last)
+        marks = thin(shown, first, last, most)
         thinned = thinned or len(marks) < len(shown)
         parts.append(element("text", wording.one_line(lane["channel"], 20), x=_LEFT - 10, y=y - 2, text_anchor="end",
                               class_="strong"))  # fmt: skip
         parts.append(element("text", f"{len(shown):,} attempted", x=_LEFT - 10, y=y + 13, text_anchor="end"))
         parts.append(element("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y, y2=y, class_="lane"))
-        parts += [_mark(write.fate, x(_when(write)), y) for write in marks]
+        parts += [_marks(fate, [x(_when(write)) for write in marks if write.fate is fate], y) for fate in Fate]
         if first <= (lane["recovery_point_ns"] or -1) <= last:
             at_x = x(lane["recovery_point_ns"])
             parts.append(element("path", d=f"M{at_x:.1f},{y - 24}v48", class_="point"))
@@ -163,7 +166,7 @@ def ledger(writes: Writes, drill: Mapping[str, Any], name: str, *, closely: bool
     parts.append(element("text", f"{format_duration(last - first)} shown", x=WIDTH - _RIGHT, y=bottom + 42,
                           text_anchor="end", class_="small"))  # fmt: skip
     if thinned:
-        note = f"thinned to at most {MOST_MARKS} marks a lane; no kind of mark is left out where it occurs"
+        note = f"thinned to at most {most} marks a lane; no kind of mark is left out where it occurs"
         parts.append(element("text", note, x=_LEFT, y=bottom + 54, class_="small"))
     told = "; ".join(f"{row['channel']}: {row['recovered']} recovered, {row['lost']} lost, {row['altered']} altered,"
                      f" {row['indeterminate']} indeterminate" for row in lanes)  # fmt: skip
@@ -175,32 +178,33 @@ def _when(write: Write) -> int:
     return write.attempted_ns if write.acknowledged_ns is None else write.acknowledged_ns
 
 
-def thin(lane: Sequence[Write], first: int, last: int) -> list[Write]:
-    """At most ``MOST_MARKS`` writes that stand for a lane: one of each fate in each of equally long slots of time."""
-    if len(lane) <= MOST_MARKS:
+def thin(lane: Sequence[Write], first: int, last: int, most: int = MOST_MARKS) -> list[Write]:
+    """At most ``most`` writes that stand for a lane: one of each fate in each of equally long slots of time."""
+    if len(lane) <= most:
         return list(lane)
-    slots = MOST_MARKS // len(Fate)
+    slots = most // len(Fate)
     kept = {((_when(write) - first) * slots // (last - first + 1), write.fate): write for write in lane}
     return list(kept.values())
 
 
-def _mark(fate: Fate, x: float, y: float) -> str:
-    """A mark on a lane: its shape and its height tell the fate."""
+def _marks(fate: Fate, places: Sequence[float], y: float) -> str:
+    """The marks of one fate on a lane, as one path: their shape and their height tell the fate."""
     shapes = {
-        Fate.RECOVERED: f"M{x:.1f},{y - 7}v14",
-        Fate.LOST: f"M{x:.1f},{y - 18}v36M{x - 3.5:.1f},{y - 18}l7,7m0,-7l-7,7",
-        Fate.ALTERED: f"M{x:.1f},{y - 13}l5,6l-5,6l-5,-6z",
-        Fate.INDETERMINATE: f"M{x - 4:.1f},{y + 12}a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z",
-        Fate.DUPLICATED: f"M{x - 2:.1f},{y - 11}v22m4,-22v22",
+        Fate.RECOVERED: lambda x: f"M{x:.1f},{y - 7:g}v14",
+        Fate.LOST: lambda x: f"M{x:.1f},{y - 18:g}v36M{x - 3.5:.1f},{y - 18:g}l7,7m0,-7l-7,7",
+        Fate.ALTERED: lambda x: f"M{x:.1f},{y - 13:g}l5,6l-5,6l-5,-6z",
+        Fate.INDETERMINATE: lambda x: f"M{x - 4:.1f},{y + 12:g}a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z",
+        Fate.DUPLICATED: lambda x: f"M{x - 2:.1f},{y - 11:g}v22m4,-22v22",
     }
-    return f'<path class="mark {fate.value}" d="{shapes[fate]}"/>'
+    drawn = "".join(map(shapes[fate], places))
+    return f'<path class="mark {fate.value}" d="{drawn}"/>' if drawn else ""
 
 
 def _legend(y: int) -> list[str]:
     parts, x = [], float(_LEFT)
     for fate in Fate:
         lift = 13 if fate is Fate.INDETERMINATE else 5  # on a lane it hangs below the line
-        parts.append(f'<g transform="translate({x:.0f} {y - lift}) scale(.7)">{_mark(fate, 6, 0)}</g>')
+        parts.append(f'<g transform="translate({x:.0f} {y - lift}) scale(.7)">{_marks(fate, [6], 0)}</g>')
         parts.append(element("text", fate.value, x=f"{x + 14:.0f}", y=y))
         x += 34 + 7 * len(fate.value)
     parts.append(element("path", d=f"M{x:.0f},{y - 10}h10l-5,8z", class_="pointer"))

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import jinja2
 from markupsafe import Markup
 
 from reports import figures, replication_figure, wording
 from reports.assessment import ledger_files
 from reports.records import HarnessError, format_duration, read_lines
+from reports.templates import MOST_ROWS, environment, figures_of, style
 from reports.writes import gather
 
-MOST_ROWS: Final = 200
+# Marks a lane of all drawings together: a page of many drills stays small enough to be opened and sent.
+MARKS_IN_ALL: Final = 4_000
 
 
 def render(evidence: Mapping[str, Any], directory: Path) -> str:
@@ -24,48 +25,41 @@ def render(evidence: Mapping[str, Any], directory: Path) -> str:
         evidence: the content of ``evidence.json``.
         directory: the run's, for the ledger's drawing; a ledger that cannot be read leaves its drawing out.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        bounded=wording.bounded,
-        duration=wording.duration,
-        looked_at=wording.looked_at,
-        lost=wording.lost,
-        size=wording.size,
-        target=wording.target,
-    )
     journal = list(read_lines(directory / "journal.jsonl"))
-    drills = [
+    drills = described(evidence, journal, directory)
+    return (
+        environment()
+        .get_template("summary.html.j2")
+        .render(
+            evidence=evidence,
+            drills=drills,
+            most=MOST_ROWS,
+            figure=figures_of(evidence),
+            style=style("shared.css", "summary.css"),
+            lasted=lasted(journal),
+            not_stock=wording.not_stock(evidence["drills"]),
+            timing_of=wording.timing_of,
+        )
+    )
+
+
+def described(evidence: Mapping[str, Any], journal: list[dict[str, Any]], directory: Path) -> list[dict[str, Any]]:
+    """Each drill (``of``) with its drawings and how sharp its figures are; all the names that templates ask for."""
+    most = min(figures.MOST_MARKS, MARKS_IN_ALL // max(len(evidence["drills"]), 1))
+    return [
         {
             "of": {"shadow": None, "failover": None, "rebuilt": None, "deployment": {}, **drill},
             "timeline": figures.timeline(drill, f"timeline-{number}"),
-            "ledgers": _ledgers(journal, directory, drill, number),
+            "ledgers": _ledgers(journal, directory, drill, number, most),
             "replication": _replication(drill, number),
             "uncertainties": [wording.uncertainty(row, drill) for row in drill["objectives"]],
         }
         for number, drill in enumerate(evidence["drills"])
     ]
-    return environment.get_template("summary.html.j2").render(
-        evidence=evidence,
-        drills=drills,
-        most=MOST_ROWS,
-        style=Markup(_style()),  # noqa: S704 - our own file
-        lasted=_lasted(journal),
-        not_stock=wording.not_stock(evidence["drills"]),
-        timing_of=wording.timing_of,
-    )
 
 
-def _style() -> str:
-    return Path(__file__).with_name("summary.css").read_text("utf-8")
-
-
-def _lasted(journal: list[dict[str, Any]]) -> str:
+def lasted(journal: list[dict[str, Any]]) -> str:
+    """How long a run lasted, up to the last event of its journal."""
     return format_duration(journal[-1]["t"]) if journal else ""
 
 
@@ -78,7 +72,9 @@ def _replication(drill: Mapping[str, Any], number: int) -> list[Markup]:
     return [each for each in (whole, near) if each is not None]
 
 
-def _ledgers(journal: list[dict[str, Any]], directory: Path, drill: Mapping[str, Any], number: int) -> list[Markup]:
+def _ledgers(
+    journal: list[dict[str, Any]], directory: Path, drill: Mapping[str, Any], number: int, most: int
+) -> list[Markup]:
     """The ledger's two drawings, whole and around the strike, where there is a ledger that was observed."""
     ours = [event for event in journal if event.get("drill") == drill["drill"]]
     try:
@@ -89,6 +85,6 @@ def _ledgers(journal: list[dict[str, Any]], directory: Path, drill: Mapping[str,
     except HarnessError:
         return []
     return [
-        figures.ledger(writes, drill, f"ledger-{number}"),
-        figures.ledger(writes, drill, f"ledger-near-{number}", closely=True),
+        figures.ledger(writes, drill, f"ledger-{number}", most=most),
+        figures.ledger(writes, drill, f"ledger-near-{number}", closely=True, most=most),
     ]

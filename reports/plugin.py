@@ -3,6 +3,8 @@
 The order at the end matters and is the hooks' own: session fixtures are torn down and ``junit.xml`` is written by
 plain ``pytest_sessionfinish`` hooks; ours is ``trylast``, so that the last ``drill.closed`` is in the journal before
 the evidence is computed; pytest-html's is ``trylast`` too but registered later, so that its page is written after ours.
+The seal comes after all of them: the innermost wrapper goes on when they have ended, and before the terminal's closing
+lines, which are an outer one.
 """
 
 from __future__ import annotations
@@ -14,15 +16,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # public, though not marked so for mypy
 
-from reports import closing, page
+from reports import artefacts, closing, page, signing, wording
 from reports.records import RUN_NAME, HarnessError
 from reports.run import Run, describe_suite
+from reports.sealing import Seal
 
 RUN: Final = pytest.StashKey[Run]()
-_PROBLEM: Final = pytest.StashKey[str]()
+_PROBLEMS: Final = pytest.StashKey[list[str]]()
+_SIGNER: Final = pytest.StashKey[CryptoSigner | None]()
+_SEAL: Final = pytest.StashKey[Seal | None]()
 _OWN_PAGE: Final = pytest.StashKey[bool]()
 _EXECUTED: Final = pytest.StashKey[bool]()
+_KEY_VARIABLE: Final = "ENPRIVACY_EVIDENCE_KEY"
 _OWN_ROOMS: Final = ("tests", "benchmarks")
 _ONLY_TELLS: Final = ("collectonly", "help", "version", "markers", "showfixtures", "show_fixtures_per_test",
                       "cacheshow", "setupplan")  # fmt: skip
@@ -36,6 +43,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         type=Path,
         help="where each run's directory is made (default: reports/runs in the checkout)",
+    )
+    group.addoption(
+        "--evidence-key",
+        metavar="FILE",
+        type=Path,
+        help="the private key that signs the run, of python -m reports keygen"
+        f" (default: the file that {_KEY_VARIABLE} names, else the run is not signed)",
     )
 
 
@@ -55,11 +69,13 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     runs: Path = config.getoption("runs_directory") or config.rootpath / "reports" / "runs"
     try:
+        signer = config.stash[_SIGNER] = _signer(config)
         run = Run(
             Path(config.invocation_params.dir, runs),
             command=["pytest", *map(str, config.invocation_params.args)],
             suite=describe_suite(config.rootpath),
             profile=_profile(config),
+            key_id=signer.public_key.keyid if signer else "",
         )
     except HarnessError as problem:
         raise pytest.UsageError(str(problem)) from None
@@ -73,6 +89,15 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.xmlpath = str(run.directory / "junit.xml")
 
 
+def _signer(config: pytest.Config) -> CryptoSigner | None:
+    """Read before anything is drilled: a key that cannot be used is not found out about when all is over."""
+    given = config.getoption("evidence_key") or os.environ.get(_KEY_VARIABLE)
+    if not given:
+        return None
+    path = Path(config.invocation_params.dir, given)
+    return signing.read_signer(path, passphrase=os.environ.get(signing.PASSPHRASE, ""))
+
+
 def _profile(config: pytest.Config) -> dict[str, str]:
     """Name and digest of the profile's file, where one is given and can be read; the fixtures judge its content."""
     given = config.getoption("profile", None)
@@ -81,6 +106,12 @@ def _profile(config: pytest.Config) -> dict[str, str]:
     path = Path(config.invocation_params.dir, str(given))
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() and os.access(path, os.R_OK) else ""
     return {"name": path.name, "sha256": digest}
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say which dead runs were met and registered: one that was killed is not to be forgotten."""
+    run = config.stash.get(RUN, None)
+    return [f"register: run {line['run_id']} added as {line['state']}" for line in (run.found if run else ())]
 
 
 @pytest.fixture(scope="session")
@@ -117,11 +148,39 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     try:
         evidence = run.close(int(exitstatus))
     except HarnessError as problem:
-        session.config.stash[_PROBLEM] = str(problem)
+        session.config.stash[_PROBLEMS] = [str(problem)]
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         return
     if evidence["verdict"] in ("error", "failed", "not tested") and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if "gate" in evidence:
+        session.exitstatus = evidence["gate"]["exit"]
+
+
+@pytest.hookimpl(wrapper=True, trylast=True, specname="pytest_sessionfinish")
+def pytest_sessionfinish_sealing(session: pytest.Session) -> Generator[None]:
+    """Seal the run when every file of it is written, whatever became of the other hooks."""
+    try:
+        return (yield)
+    finally:
+        if _seal(session.config):
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+
+
+def _seal(config: pytest.Config) -> list[str]:
+    """Write the artefacts and the seal of a run that has its evidence, once; hand back what went wrong."""
+    run = config.stash.get(RUN, None)
+    if run is None or run.evidence is None or _SEAL in config.stash:
+        return []
+    config.stash[_SEAL] = None
+    try:
+        config.stash[_SEAL], problems = artefacts.write_all(
+            run.directory, run.evidence, run.directory.parent, signer=config.stash[_SIGNER]
+        )
+    except HarnessError as problem:
+        problems = [f"the run is not sealed: {problem}"]
+    config.stash[_PROBLEMS] = [*config.stash.get(_PROBLEMS, []), *problems]
+    return problems
 
 
 def _to_discard(session: pytest.Session, run: Run) -> bool:
@@ -146,6 +205,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if run.evidence is None and not run.judged():
         run.discard()
     run.journal.close()
+    _seal(config)  # where the session ended without the hook above
+    run.let_go()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -180,9 +241,10 @@ def pytest_html_results_summary(prefix: list[str], session: pytest.Session) -> N
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Close with the table, the findings, what was not tested, and where the report lies."""
-    if problem := config.stash.get(_PROBLEM, None):
+    if problems := config.stash.get(_PROBLEMS, None):
         terminalreporter.section("evidence", red=True)
-        terminalreporter.line(problem, red=True)
+        for problem in problems:
+            terminalreporter.line(wording.one_line(problem), red=True)
     run = config.stash.get(RUN, None)
     if run is None or run.evidence is None:
         return
@@ -190,9 +252,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for text, style in closing.lines(run.evidence):
         terminalreporter.line(text, **style)
     report = Path(config.option.htmlpath) if getattr(config.option, "htmlpath", None) else None
-    for what, path in (("report", report), ("evidence", run.directory / "evidence.json")):
-        if path is not None:
+    audit = run.directory / "evidence.html"
+    for what, path in (("report", report), ("audit", audit), ("evidence", run.directory / "evidence.json")):
+        if path is not None and (path is not audit or audit.exists()):
             terminalreporter.line(f"{what + ':':<10}{_near(path, config)}")
+    if seal := config.stash.get(_SEAL, None):
+        signed = f"signed by the key {seal.key_id}" if seal.key_id else "not signed (no key)"
+        terminalreporter.line(f"{'sealed:':<10}line {seal.n} of the register; {signed}")
 
 
 def _near(path: Path, config: pytest.Config) -> str:

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from reports import evidence, failover, measures
+from reports import evidence, failover, gate, measures, population, register, regression
 from reports.accounting import account
-from reports.assessment import assess_one, assess_run, cluster_facts
+from reports.assessment import assess_one, assess_run, cluster_facts, rehearsed
 from reports.measures import last_of
 from reports.records import (
     Clock,
@@ -48,9 +48,13 @@ class Run:
         command: the command line as it was given.
         suite: name, version, commit and digest of the sources of this suite.
         profile: name and SHA-256 of the profile in force; empty texts where there is none.
+        key_id: of the key that the run will be signed with; empty where it will not be.
+
+    ``found`` are the lines of the register that this run added for dead runs that were in none.
 
     Raises:
-        UsageProblem: the directory cannot be made or written to.
+        UsageProblem: the directory cannot be made or written to, or its register is broken.
+        HarnessError: the register cannot be written to.
     """
 
     def __init__(
@@ -60,15 +64,24 @@ class Run:
         command: Sequence[str] = (),
         suite: Mapping[str, str] | None = None,
         profile: Mapping[str, str] | None = None,
+        key_id: str = "",
     ) -> None:
         self.run_id: Final = f"{utc_now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
         self.directory: Final = runs_directory / self.run_id
         self.clock: Final = Clock.start()
         self.redactor: Final = Redactor()
         self.evidence: dict[str, Any] | None = None
+        self._key_id: Final = key_id
+        self._held: int | None = None
         try:
-            self.directory.mkdir(parents=True)
-            self.journal: Final = Journal(self.directory / "journal.jsonl", clock=self.clock, redactor=self.redactor)
+            runs_directory.mkdir(parents=True, exist_ok=True)
+            # Under the register's lock, so that no other run meets a journal that nobody holds yet.
+            with register.locked(runs_directory) as book:
+                self.directory.mkdir()
+                journal = self.directory / register.JOURNAL
+                self.journal: Final = Journal(journal, clock=self.clock, redactor=self.redactor)
+                self._held = register.hold(self.directory)
+                self.found: Final = book.catch_up()
         except OSError as problem:
             raise UsageProblem(
                 str(self.directory),
@@ -101,7 +114,8 @@ class Run:
 
     def judged(self) -> bool:
         """Whether a drill was opened, or a deployment to be checked."""
-        return any(event["kind"] in ("drill.opened", "conformance.opened") for event in self._events())
+        kinds = ("drill.opened", "conformance.opened", "gate.opened")
+        return any(event["kind"] in kinds for event in self._events())
 
     def assess(self, drill: str) -> dict[str, Any]:
         """One drill's part of the evidence, from the files as they are now; call it after ``drill.closed``.
@@ -112,6 +126,17 @@ class Run:
         if drill not in self.drills():
             raise HarnessError(f"drill {drill}", seen="never opened in this run", remedy="write drill.opened first")
         return assess_one(self._events(), self.directory, drill)
+
+    def assess_rehearsal(self) -> dict[str, Any]:
+        """What became of the rehearsal of an upgrade, from the files as they are now; call it after its end.
+
+        Raises:
+            HarnessError: none was opened in this run.
+        """
+        assessed = rehearsed(self._events())
+        if assessed is None:
+            raise HarnessError("the rehearsal", seen="never opened in this run", remedy="write rehearsal.opened first")
+        return assessed
 
     def findings_if_observed(self, drill: str, observed: Iterable[Mapping[str, Any]]) -> list[Finding]:
         """What the accounting of a drill's ledger finds had just these lines been observed after recovery.
@@ -171,12 +196,45 @@ class Run:
             HarnessError: the evidence is not what its schema says: the suite broke.
         """
         if self.evidence is None:
+            self._read_history()
+            self._read_past_of_gate()
+            with register.locked(self.directory.parent) as book:
+                head = book.lines[-1] if book.lines else None
+            previous = {key: head[key] for key in ("n", "run_id", "state", "sha256", "hash")} if head else None
+            self.journal.write("register.head", previous=previous, key_id=self._key_id)
             self.journal.write("run.closed", exit=int(exit_code))
             self.journal.close()
             assessed = assess_run(self.directory)
             evidence.write(assessed, self.directory / evidence.FILE_NAME)
+            if "gate" in assessed:
+                gate.write(assessed["gate"], self.directory)
             self.evidence = assessed
         return self.evidence
+
+    def _read_history(self) -> None:
+        """Write what past runs of the same drills took: a fact, so that the journal alone is enough to judge by it."""
+        if not self.drills():
+            return
+        try:
+            runs = [run for run in population.read(self.directory.parent) if run.run_id != self.run_id]
+        except UsageProblem as problem:
+            self.journal.write("not_tested", what="recovery times against past runs", reason=str(problem))
+            return
+        for fields in regression.facts(self._events(), runs):
+            self.journal.write(regression.KIND, **fields)
+
+    def _read_past_of_gate(self) -> None:
+        """Write which past run proves that a restore works, where this one decides on an upgrade."""
+        opened = last_of(self._events(), "gate.opened")
+        if opened is None:
+            return
+        try:
+            runs = [run for run in population.read(self.directory.parent) if run.run_id != self.run_id]
+        except UsageProblem as problem:
+            self.journal.write("not_tested", what="evidence of past drills", reason=str(problem))
+            return
+        profile = next(event["profile"]["name"] for event in self._events() if event["kind"] == "run.opened")
+        self.journal.write("gate.past", **gate.past_of(runs, profile=profile, stand_in=opened["stand_in"]))
 
     def discard(self) -> None:
         """Remove the run's directory: for a run that opened no drill. Of a run that did, everything stays.
@@ -190,6 +248,13 @@ class Run:
             )
         self.journal.close()
         shutil.rmtree(self.directory, ignore_errors=True)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Stop being alive to other runs, as the end of the process does."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def _events(self) -> list[dict[str, Any]]:
         return list(read_lines(self.directory / "journal.jsonl"))

@@ -10,6 +10,7 @@ from reports.records import format_duration
 
 LONGEST: Final = 1200
 _ANSI: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+_INSTANT: Final = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)\Z")
 _UNSEEN: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
@@ -36,6 +37,12 @@ def one_line(text: object, longest: int = LONGEST) -> str:
 def duration(nanoseconds: int | None) -> str:
     """A duration, or ``not measured``."""
     return "not measured" if nanoseconds is None else format_duration(nanoseconds)
+
+
+def instant(utc: str | None) -> str:
+    """An instant of a journal, as ``2026-11-22 21:04:03 UTC``; of another form as it is, or ``not known``."""
+    whole = _INSTANT.match(utc or "")
+    return f"{whole[1]} {whole[2]} UTC" if whole else one_line(utc or "not known", 60)
 
 
 def target(objective: Mapping[str, Any]) -> str:

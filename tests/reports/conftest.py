@@ -1,6 +1,7 @@
 """A builder of synthetic runs: real files in the contract's formats, with every instant chosen by the test."""
 
 import hashlib
+import html.parser
 import json
 from types import SimpleNamespace
 
@@ -95,6 +96,9 @@ CONTROLS = (
     ("dump cut short", "cut the largest file of the dump in half", ["RESTORE-FAILED", "BACKUP-ARTEFACT-ALTERED"]),
     ("artefact missing", "removed one file of the backup set", ["BACKUP-ARTEFACT-MISSING"]),
 )
+# What a profile says of a run that says nothing.
+SAID = {"operator": "", "reviewer": "", "ticket": "", "environment": "", "data": "", "in_scope": [], "out_of_scope": [],
+        "waivers": [], "stale_days": 90, "ci": None}  # fmt: skip
 COMPONENTS = {"database": {"bytes": 3_097_332, "files": 24}, "objects": {"bytes": 45_113_002, "files": 4_012}}
 LOOKED_AT = {
     "backup set": {"files": 61, "bytes": 48_210_334},
@@ -139,6 +143,7 @@ def build(
     backups=(),
     chosen=None,
     left_out=(),
+    context=None,
     more=(),
 ):
     """Write a whole run into ``directory`` and hand back its journal and ledger.
@@ -165,6 +170,8 @@ def build(
         host={"system": "Linux 6.1.0 x86_64", "python": "3.11.9", "processors": 2},
         interval_note=INTERVAL_NOTE,
     )
+    if context is not None:
+        journal.write("run.context", 0, **{**SAID, **context})
     for remark in left_out:
         journal.write("not_tested", 0, **remark)
     given = dict(locals())
@@ -313,11 +320,48 @@ def assessed(made):
     return lambda **given: assess_run(made(**given).directory)
 
 
+class _Tags(html.parser.HTMLParser):
+    """Refuses tags that do not nest."""
+
+    void = frozenset({"meta", "br"})
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.names = [], set()
+
+    def handle_starttag(self, tag, attrs):
+        self.names.add(tag)
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def tags_of():
+    """The tags of a page, every one of which must be closed where it was opened."""
+
+    def parse(text):
+        tags = _Tags()
+        tags.feed(text)
+        assert tags.open == []
+        return tags.names
+
+    return parse
+
+
 @pytest.fixture
 def builder():
     """The builders themselves, for tests that write their own ledger or journal."""
     return SimpleNamespace(
-        journal=Journal, whole_ledger=whole_ledger, ledger=Ledger, many=many, looked_at=LOOKED_AT, rechain=rechain
+        journal=Journal,
+        whole_ledger=whole_ledger,
+        ledger=Ledger,
+        many=many,
+        looked_at=LOOKED_AT,
+        rechain=rechain,
+        build=build,
     )
 
 

@@ -1,6 +1,5 @@
 """The page and the closing table: whole, escaped, bounded."""
 
-import html.parser
 import re
 
 import pytest
@@ -23,31 +22,10 @@ def shown(made):
     return render
 
 
-class _Balance(html.parser.HTMLParser):
-    """Refuses tags that do not nest, and any tag that the template does not write."""
-
-    void = frozenset({"meta", "br"})
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.names = [], set()
-
-    def handle_starttag(self, tag, attrs):
-        self.names.add(tag)
-        if tag not in self.void:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-def test_the_page_is_well_formed_and_loads_nothing_from_elsewhere(shown):
+def test_the_page_is_well_formed_and_loads_nothing_from_elsewhere(shown, tags_of):
     text = shown(rto=1, findings=[{"code": "ROWS-LOST", "seen": "two"}])
-    balance = _Balance()
-    balance.feed(text)
-    assert balance.open == []
     assert not re.search(r'(src|href)="(?:https?:)?//', text)
-    assert not balance.names & {"script", "link", "img", "iframe"}
+    assert not tags_of(text) & {"script", "link", "img", "iframe"}
 
 
 def test_the_page_says_what_a_reader_must_know(shown):
@@ -67,12 +45,10 @@ def test_a_run_that_lacks_things_still_has_a_page_and_a_table(made, given):
     assert "passed" not in [style for text, style in closing.lines(assessed) if text.startswith("verdict:")]
 
 
-def test_hostile_text_is_escaped_and_bounded_on_the_page(shown):
+def test_hostile_text_is_escaped_and_bounded_on_the_page(shown, tags_of):
     text = shown(text=HOSTILE, findings=[{"code": "ROWS-LOST", "seen": HOSTILE, "where": HOSTILE}],
                  not_tested=[{"what": HOSTILE, "reason": HOSTILE}], check_error=HOSTILE)  # fmt: skip
-    balance = _Balance()
-    balance.feed(text)
-    assert balance.open == []
+    tags_of(text)
     assert not set(text) & {"\x1b", "\u202e", "\u2066"}
     assert "<b>bold" not in text
     assert "&lt;b&gt;bold" in text
@@ -105,11 +81,9 @@ def test_the_closing_table_is_plain_and_at_most_a_hundred_columns_wide(assessed)
     assert lines[-1] == "verdict:  failed"
 
 
-def test_a_page_of_many_drills_has_a_row_for_each_that_leads_to_its_details(shown, builder):
+def test_a_page_of_many_drills_has_a_row_for_each_that_leads_to_its_details(shown, builder, tags_of):
     text = shown(more=builder.many(13), left_out=[{"what": "method pgbackrest", "reason": "it refuses server 17"}])
-    balance = _Balance()
-    balance.feed(text)
-    assert balance.open == []
+    tags_of(text)
     for number in range(1, 14):
         assert text.count(f'href="#drill-{number}"') == text.count(f'<section id="drill-{number}"') == 1
     assert text.count('<details class="drill">') == 13

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from reports import signing
+from reports.__main__ import main
 from reports.run import describe_suite
 
 pytest_plugins = ["pytester"]
@@ -57,6 +59,8 @@ def session(pytester, monkeypatch):
                 raise AssertionError("correct horse battery")
 
         def test_after(drilled):
+            if os.environ.get("KILL"):
+                os.kill(os.getpid(), 9)
             if os.environ.get("EXIT"):
                 pytest.exit("told to", returncode=int(os.environ["EXIT"]))
 
@@ -70,7 +74,7 @@ def session(pytester, monkeypatch):
 @pytest.fixture
 def runs(pytester):
     """The run directories there are."""
-    return lambda: sorted((pytester.path / "reports/runs").glob("*"))
+    return lambda: sorted(path for path in (pytester.path / "reports/runs").glob("*") if path.is_dir())
 
 
 def evidence_of(run):
@@ -82,9 +86,15 @@ def test_a_session_that_drills_leaves_every_artefact_and_names_them_last(session
     (run,) = runs()
     assert result.ret == 0
     assert {path.name for path in run.iterdir() if path.is_file()} == {
-        "journal.jsonl", "evidence.json", "report.html", "junit.xml"}  # fmt: skip
+        "journal.jsonl", "evidence.json", "report.html", "junit.xml", "evidence.html", "metrics.prom",
+        "oscal-assessment-results.json", "SHA256SUMS"}  # fmt: skip
     relative = run.relative_to(pytester.path)
-    assert result.outlines[-3:-1] == [f"report:   {relative}/report.html", f"evidence: {relative}/evidence.json"]
+    assert result.outlines[-5:-1] == [
+        f"report:   {relative}/report.html",
+        f"audit:    {relative}/evidence.html",
+        f"evidence: {relative}/evidence.json",
+        "sealed:   line 0 of the register; not signed (no key)",
+    ]
     assert "passed in" in result.outlines[-1]
 
 
@@ -184,7 +194,7 @@ def test_a_session_that_judges_no_deployment_leaves_nothing(session, runs, argum
 def test_the_users_own_places_are_respected(session, pytester):
     session("--html=own.html", "--junitxml=own.xml", "--runs-directory=elsewhere")
     assert "Verdict: passed" in (pytester.path / "own.html").read_text()
-    (run,) = (pytester.path / "elsewhere").iterdir()
+    (run,) = (path for path in (pytester.path / "elsewhere").iterdir() if path.is_dir())
     assert not {"report.html", "junit.xml"} & {path.name for path in run.iterdir()}
     assert (pytester.path / "own.xml").exists()
 
@@ -195,3 +205,31 @@ def test_a_runs_directory_that_cannot_be_made_is_one_clear_message(session, pyte
     assert result.ret == 4
     result.stderr.fnmatch_lines(["ERROR: *file/*: *Remedy: *--runs-directory"])
     assert "Traceback" not in result.stderr.str()
+
+
+def test_a_key_that_cannot_be_used_ends_before_anything_is_drilled(session, runs, monkeypatch):
+    assert session("--evidence-key=absent").ret == 4
+    monkeypatch.setenv("ENPRIVACY_EVIDENCE_KEY", "pyproject.toml")
+    result = session()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: *pyproject.toml: not a private key in PEM. Remedy: *keygen*"])
+    assert runs() == []
+
+
+def test_a_run_with_a_key_is_signed_and_the_next_one_knows_it(session, runs, pytester):
+    key_id = signing.make_key(pytester.path / "key")
+    session("--evidence-key=key").stdout.fnmatch_lines(
+        [f"sealed:   line 0 of the register; signed by the key {key_id}"]
+    )
+    session("--evidence-key=key")
+    first, second = runs()
+    assert evidence_of(second)["previous"]["run_id"] == first.name
+    assert main(["verify", str(first.parent), "--key", str(pytester.path / "key.pub")]) == 0
+
+
+def test_a_run_that_was_killed_is_told_of_by_the_next(session, runs, pytester, monkeypatch):
+    monkeypatch.setenv("KILL", "1")
+    session()
+    (killed,) = runs()
+    monkeypatch.delenv("KILL")
+    session().stdout.fnmatch_lines([f"register: run {killed.name} added as aborted"])

@@ -1,0 +1,152 @@
+"""The decision from facts alone: what makes a go, a no-go, and what leaves it undecided."""
+
+import copy
+
+import pytest
+
+from reports import gate
+from reports.records import HarnessError
+
+HOUR = 3600 * 10**9
+SET = {"target_ns": 4 * HOUR, "source": "tier standard"}
+UNSET = {"target_ns": None, "source": "Operations Guide: TODO"}
+
+
+def opened(**changes):
+    return {
+        "kind": "gate.opened", "deployment": "acme", "stand_in": False, "targets": {"rto": SET, "rpo": SET},
+        "frequency": dict.fromkeys(gate.COMPONENTS, SET), "stale_days": 90, "upgrade": {"old": "3.0", "new": "3.1"},
+    } | changes  # fmt: skip
+
+
+def prerequisite(**changes):
+    return {
+        "kind": "gate.prerequisite", "what": "disk", "state": "works", "seen": "9 GiB free", "remedy": "a disk",
+        "here": True,
+    } | changes  # fmt: skip
+
+
+def backup(component, **changes):
+    return {
+        "kind": "gate.backup", "component": component, "known": True, "seen": "set a", "age_ns": HOUR,
+        "limit_ns": 2 * HOUR, "limit_source": "frequency by tier standard", "remedy": "make one", "error": "",
+    } | changes  # fmt: skip
+
+
+def past(opened_utc="2026-08-26T00:00:00.000000Z"):
+    last = {"run_id": "20260826T000000Z-0000", "opened_utc": opened_utc, "drill": "shadow-restore"}
+    return {"kind": "gate.past", "runs": 3, "last": last if opened_utc else None}
+
+
+SHADOW = {
+    "drill": "shadow-restore", "level": "shadow", "verdict": "passed", "findings": [], "reasons": [],
+    "objectives": [{"objective": "rto", "achieved_ns": HOUR}, {"objective": "rpo", "achieved_ns": HOUR}],
+}  # fmt: skip
+REHEARSAL = {
+    "old": "3.0", "new": "3.1", "verdict": "passed", "findings": [], "reasons": [],
+    "upgrade_time": {"achieved_ns": HOUR}, "rollback_time": {"achieved_ns": HOUR},
+}  # fmt: skip
+EVIDENCE = {
+    "run_id": "20261123T000000Z-0000", "opened_utc": "2026-11-23T00:00:00.000000Z", "exit": 0, "reasons": [],
+    "closed_utc": "2026-11-23T00:10:00.000000Z", "profile": {"name": "acme.toml", "sha256": ""},
+    "suite": {"name": "s", "version": "1", "commit": "", "source_sha256": ""}, "drills": [SHADOW],
+    "conformance": {"checks": [{"check": "a", "verdict": "passed"}, {"check": "b", "verdict": "not tested"}]},
+    "rehearsal": REHEARSAL,
+}  # fmt: skip
+EVENTS = [opened(), prerequisite(), *map(backup, gate.COMPONENTS), past()]
+FINDING = {"code": "UPGRADE-LOSES-ROWS", "severity": "failure", "seen": "1 row", "remedy": "do not upgrade"}
+
+
+def decided(*events, without=(), **changes):
+    """The decision where these events come in the place of those of their kind and component."""
+    mine = [(event["kind"], event.get("component")) for event in events]
+    kept = [
+        each for each in EVENTS if (each["kind"], each.get("component")) not in mine and each["kind"] not in without
+    ]
+    return gate.decide(copy.deepcopy(EVIDENCE) | changes, [*kept, *events])
+
+
+def test_where_every_reason_passes_it_is_a_go_and_what_was_not_judged_is_told():
+    found = decided()
+    assert (found["decision"], found["exit"]) == ("go", 0)
+    assert [each["code"] for each in found["reasons"] if each["verdict"] != "passed"] == ["CONFORMANCE-NOT-TESTED"]
+    assert all(not each["remedy"] for each in found["reasons"] if each["verdict"] == "passed")
+
+
+@pytest.mark.parametrize(
+    ("events", "changes", "code"),
+    [
+        ([opened(targets={"rto": UNSET, "rpo": SET})], {}, "TARGET-UNSET"),
+        ([opened(frequency={**dict.fromkeys(gate.COMPONENTS, SET), "objects": UNSET})], {}, "TARGET-UNSET"),
+        ([backup("objects", age_ns=2 * HOUR + 1)], {}, "BACKUP-STALE"),
+        ([backup("database", age_ns=None)], {}, "BACKUP-ABSENT"),
+        ([past("")], {}, "EVIDENCE-STALE"),
+        ([past("2026-08-24T23:59:59.000000Z")], {}, "EVIDENCE-STALE"),
+        ([prerequisite(state="missing", here=False)], {}, "PREREQUISITE-MISSING"),
+        ([], {"conformance": {"checks": [{"check": "a", "verdict": "failed"}]}}, "CONFORMANCE"),
+        ([], {"drills": [SHADOW | {"verdict": "failed"}]}, "SHADOW-RESTORE"),
+        ([], {"rehearsal": REHEARSAL | {"verdict": "failed", "findings": [FINDING]}}, "REHEARSAL"),
+    ],
+)
+def test_one_reason_that_failed_is_a_no_go_and_stands_first_with_its_remedy(events, changes, code):
+    found = decided(*events, **changes)
+    assert (found["decision"], found["exit"]) == ("no-go", 1)
+    first = found["reasons"][0]
+    assert (first["code"], first["verdict"]) == (code, "failed")
+    assert first["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("events", "without", "changes", "code"),
+    [
+        ([prerequisite(state="missing")], (), {}, "PREREQUISITE-MISSING"),
+        ([], ("gate.prerequisite",), {}, "PREREQUISITE-UNKNOWN"),
+        ([backup("configuration", known=False)], (), {}, "BACKUP-UNKNOWN"),
+        ([backup("configuration", error="cannot be read")], (), {}, "BACKUP-UNKNOWN"),
+        ([], ("gate.backup",), {}, "BACKUP-UNKNOWN"),
+        ([], ("gate.past",), {}, "EVIDENCE-STALE"),
+        ([], (), {"conformance": None}, "CONFORMANCE"),
+        ([], (), {"conformance": {"checks": [{"check": "a", "verdict": "not tested"}]}}, "CONFORMANCE"),
+        ([], (), {"drills": []}, "SHADOW-RESTORE"),
+        ([], (), {"drills": [SHADOW | {"verdict": "error"}]}, "SHADOW-RESTORE"),
+        ([], (), {"rehearsal": None}, "REHEARSAL"),
+        ([opened(upgrade=None)], (), {"rehearsal": None}, "REHEARSAL"),
+        ([], (), {"exit": 3, "reasons": ["the run ended before its end"]}, "RUN-INCOMPLETE"),
+    ],
+)
+def test_what_could_not_be_told_leaves_it_undecided(events, without, changes, code):
+    found = decided(*events, without=without, **changes)
+    assert (found["decision"], found["exit"]) == ("undecided", 2)
+    assert found["reasons"][0]["code"] == code
+    assert found["reasons"][0]["remedy"]
+
+
+def test_what_is_known_to_be_wrong_outweighs_what_is_not_known():
+    found = decided(past(""), prerequisite(state="missing"))
+    assert (found["decision"], [each["code"] for each in found["reasons"][:2]]) == (
+        "no-go", ["EVIDENCE-STALE", "PREREQUISITE-MISSING"],
+    )  # fmt: skip
+
+
+def test_on_the_day_on_which_it_grows_stale_evidence_still_counts():
+    assert decided(past("2026-08-25T00:00:00.000000Z"))["decision"] == "go"
+
+
+def test_a_run_that_is_no_gate_decides_nothing():
+    assert decided(without=("gate.opened",)) is None
+
+
+def test_a_decision_is_written_only_as_its_schema_says(tmp_path):
+    gate.write(decided(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["gate.json"]
+    with pytest.raises(HarnessError, match="decision of this run"):
+        gate.write(decided() | {"exit": 7}, tmp_path)
+
+
+def test_hostile_text_of_a_reason_is_bounded_and_shown_on_its_line():
+    evil = "\x1b[31m" + "x" * 10**6 + "\n‮</script>"
+    found = decided(backup("objects", age_ns=None, seen=evil))
+    assert len(found["reasons"][0]["seen"]) < 800
+    shown = [text for text, _ in gate.lines(found)]
+    assert all("\n" not in text and "\x1b" not in text and "‮" not in text for text in shown)
+    assert shown[0].startswith("NO-GO (exit code 1) for the upgrade of acme from 3.0 to 3.1")
