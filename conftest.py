@@ -7,4 +7,5 @@ pytest_plugins = [
     "drills.plugin",
     "drills.failover.attached.plugin",
     "drills.failover.plugin",
+    "drills.gate.plugin",
 ]

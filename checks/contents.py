@@ -103,6 +103,7 @@ def digest_tables(
     tables: Sequence[str] | None,
     jobs: int,
     method: Method = "record",
+    columns: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, TableDigest]:
     """Rows and digest of every table, partition and filled materialised view, and of all large objects together.
 
@@ -113,6 +114,8 @@ def digest_tables(
             (under ``LARGE_OBJECTS``), unless that name is among those given.
         jobs: how many connections may work at once.
         method: ``record`` compares within one major version; ``text`` also across two, at about twice the cost.
+        columns: of each table only these (quoted names), in this order, by their text; of one that is not named the
+            rows are only counted.
 
     Raises:
         HarnessError: a table vanished, may not be read, or is not there.
@@ -121,7 +124,7 @@ def digest_tables(
         name = snapshot or held.enter_context(hold_snapshot(connect)).name
         with reading(connect, snapshot=name) as connection:
             with telling("listing the tables"):
-                tasks, pages, found = _plan(connection, tables, method)
+                tasks, pages, found = _plan(connection, tables, method, columns)
             sums = {table: [0, 0] for table in found}
             extra = min(max(jobs, 1), len(tasks), 1 + pages // _WORTH_A_CONNECTION) - 1
             others = [functools.partial(reading, connect, snapshot=name)] * extra
@@ -130,11 +133,15 @@ def digest_tables(
 
 
 def digest_on(
-    connection: psycopg.Connection[Any], *, tables: Sequence[str] | None = None, method: Method = "record"
+    connection: psycopg.Connection[Any],
+    *,
+    tables: Sequence[str] | None = None,
+    method: Method = "record",
+    columns: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, TableDigest]:
     """As ``digest_tables``, on one connection within its own transaction: it also sees what is not committed."""
     with telling("listing the tables"):
-        tasks, _, found = _plan(connection, tables, method)
+        tasks, _, found = _plan(connection, tables, method, columns)
     sums = {table: [0, 0] for table in found}
     _share_out(collections.deque(tasks), sums, connection, [])
     return _digests(connection, sums)
@@ -148,7 +155,10 @@ def _digests(connection: psycopg.Connection[Any], sums: Mapping[str, list[int]])
 
 
 def _plan(
-    connection: psycopg.Connection[Any], tables: Sequence[str] | None, method: Method
+    connection: psycopg.Connection[Any],
+    tables: Sequence[str] | None,
+    method: Method,
+    chosen: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[list[_Task], int, list[str]]:
     listed = connection.execute(_LIST_TABLES, {"direct": _DIRECT, "binary": _BINARY}).fetchall()
     wanted = None if tables is None else set(tables)
@@ -171,6 +181,8 @@ def _plan(
         total += pages
         source = sql.SQL("ONLY {}").format(sql.Identifier(schema, name))
         columns = plain if method == "text" else hashed
+        if chosen is not None:
+            columns, method = ", ".join(chosen.get(table, ())) or None, "text"
         for size, rows in _ranges(pages):
             tasks.append((size, _Task(table=table, statement=_statement(source, columns, rows, method))))
     if wanted is None or LARGE_OBJECTS in wanted:

@@ -27,3 +27,6 @@ class Record(RunRecord, Protocol):
 
     def assess(self, drill: str) -> dict[str, Any]:
         """Figures and verdict of a drill that has ended."""
+
+    def assess_rehearsal(self) -> dict[str, Any]:
+        """What became of the rehearsal of an upgrade that has ended."""

@@ -50,15 +50,16 @@ class Shadow(Chain):
     Args:
         site: where it takes place.
         objectives: ``rto`` and ``rpo``, as in force.
+        goes_on: something else is done with the sandbox afterwards, and with what was fetched: both stay.
     """
 
-    def __init__(self, site: ShadowSite, *, objectives: Mapping[str, Objective]) -> None:
+    def __init__(self, site: ShadowSite, *, objectives: Mapping[str, Objective], goes_on: bool = False) -> None:
         super().__init__(site.journal, site.id)
-        self.site, self.clock = site, site.record.clock
+        self.site, self.clock, self._goes_on = site, site.record.clock, goes_on
         self._held = contextlib.ExitStack()
         self._prober: Prober | None = None
-        self._looked: Looked | None = None
-        self._backups = Backups()
+        self.looked: Looked | None = None
+        self.backups = Backups()
         self._restored: HeldSnapshot | None = None
         self._put_back: list[Finding] = []
         self._said: list[Finished] = []
@@ -93,7 +94,7 @@ class Shadow(Chain):
         with self._phase("look") as seen:
             if self.site.settings.egress_closed and self.site.sandbox.services:
                 self._require_closable()
-            looked = self._looked = look(self.site)
+            looked = self.looked = look(self.site)
             needed = EMPTY_BYTES + COPIES * looked.database_bytes + 3 * looked.object_bytes
             require_room(self.site.directory, needed)
             seen.update(database_bytes=looked.database_bytes, objects=looked.objects, object_bytes=looked.object_bytes)
@@ -109,9 +110,9 @@ class Shadow(Chain):
 
     def take(self) -> None:
         """Make those backups now that the profile does not say where to fetch."""
-        assert self._looked is not None
+        assert self.looked is not None
         with self._step("take"):
-            self._backups = take(self.site, self._looked)
+            self.backups = take(self.site, self.looked)
 
     def fetch(self) -> None:
         """Begin to recover: fetch the newest of those backups that the operator keeps."""
@@ -123,11 +124,13 @@ class Shadow(Chain):
         if settings.database.source != TAKE:
             with self._phase("fetch database"):
                 at = fetching(self.site, fetched / "database")
-                self._backups.database = database_sources()[settings.database.source].fetch(settings.database, at)
+                self.backups.database = database_sources()[settings.database.source].fetch(settings.database, at)
         if settings.objects.source != TAKE:
             with self._phase("fetch objects"):
                 at = fetching(self.site, fetched / "objects")
-                self._backups.objects = object_sources()[settings.objects.source].fetch(settings.objects, at)
+                self.backups.objects = object_sources()[settings.objects.source].fetch(settings.objects, at)
+        if self._goes_on:
+            self.backups = self.backups.kept()
         self._tell_backups()
 
     def _tell_backups(self) -> None:
@@ -152,12 +155,12 @@ class Shadow(Chain):
                 )
 
     def _both(self) -> list[tuple[str, Fetched]]:
-        assert self._backups.database is not None and self._backups.objects is not None
-        return [("database", self._backups.database), ("objects", self._backups.objects)]
+        assert self.backups.database is not None and self.backups.objects is not None
+        return [("database", self.backups.database), ("objects", self.backups.objects)]
 
     def restore(self) -> None:
         """Provision the sandbox, and restore both stores into it."""
-        site, looked, seconds = self.site, self._looked, self.site.profile.restore_limit_ns / NANOSECONDS
+        site, looked, seconds = self.site, self.looked, self.site.profile.restore_limit_ns / NANOSECONDS
         assert looked is not None
         (_, database), (_, objects) = self._both()
         with self._phase("provision"):
@@ -230,14 +233,14 @@ class Shadow(Chain):
 
     def verify(self) -> None:
         """Compare what was restored with what it must be, and say how far back it goes."""
-        assert self._restored is not None and self._looked is not None
+        assert self._restored is not None and self.looked is not None
         with self._phase("verify"):
             self._bucket = shadow_verification.verify(
-                self.site, self._backups, self._looked, self._restored, self._put_back, booted=self._booted
+                self.site, self.backups, self.looked, self._restored, self._put_back, booted=self._booted
             )
             if self._client.basis == TRANSACTION:
                 self._see_traces()
-            recovery_point(self.site, self._backups, self._looked, self._restored, began_ns=self._began_ns)
+            recovery_point(self.site, self.backups, self.looked, self._restored, began_ns=self._began_ns)
             with checked(self.journal, self.site.id, "what the tools said") as check:
                 for finished in self._said:
                     check.findings += lies(finished.errors, Path(finished.argv[0]).name)
@@ -286,7 +289,8 @@ class Shadow(Chain):
         self._closed = True
         with contextlib.ExitStack() as steps:
             steps.callback(self._write_closed)
-            steps.callback(self.site.sandbox.remove)
+            if not self._goes_on:
+                steps.callback(self.site.sandbox.remove)
             steps.callback(self._held.close)
             if self._prober is not None:
                 steps.callback(self._prober.stop)

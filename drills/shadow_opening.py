@@ -46,23 +46,7 @@ def open_shadow(
     _require_the_very(deployment, profile)
     processes = ground.workspace.processes
     attached = profile.attached
-    sandbox = Sandbox(
-        directory=directory / "sandbox",
-        database=deployment.database.name,
-        bucket=deployment.objects.bucket,
-        superuser=_superuser(deployment),
-        settings=profile.shadow.settings,
-        booted=REFERENCE if reference is not None else profile.shadow.services,
-        profiles=profile.services,
-        tools=ground.tools,
-        unprivileged=ground.unprivileged,
-        processes=processes,
-        redactor=record.redactor,
-        start_seconds=profile.start_limit_ns / NANOSECONDS,
-    )
-    if reference is not None:
-        for service in sandbox.services:
-            preload_model(sandbox.home(service.name))  # no service may reach a model hub
+    sandbox = open_sandbox(deployment, directory / "sandbox", profile=profile, record=record, ground=ground)
     queries = reference if reference is not None else None
     return ShadowSite(
         id=DRILL,
@@ -81,6 +65,28 @@ def open_shadow(
         api_key=reference.client_access().api_key if reference is not None else "",
         key=secrets.token_bytes(32),
     )
+
+
+def open_sandbox(deployment: Observed, directory: Path, *, profile: Profile, record: Record, ground: Ground) -> Sandbox:
+    """A sandbox for a copy of a deployment, described and not yet provisioned."""
+    sandbox = Sandbox(
+        directory=directory,
+        database=deployment.database.name,
+        bucket=deployment.objects.bucket,
+        superuser=_superuser(deployment),
+        settings=profile.shadow.settings,
+        booted=REFERENCE if profile.attached is None else profile.shadow.services,
+        profiles=profile.services,
+        tools=ground.tools,
+        unprivileged=ground.unprivileged,
+        processes=ground.workspace.processes,
+        redactor=record.redactor,
+        start_seconds=profile.start_limit_ns / NANOSECONDS,
+    )
+    if profile.attached is None:
+        for service in sandbox.services:
+            preload_model(sandbox.home(service.name))  # no service may reach a model hub
+    return sandbox
 
 
 def _require_the_very(deployment: Observed, profile: Profile) -> None:

@@ -87,6 +87,12 @@ class Backups:
     objects: Fetched | None = None
     taken: Taken | None = None
 
+    def kept(self) -> Backups:
+        """The same, whose files are restored more than once and so may not be moved."""
+        assert self.database is not None and self.objects is not None
+        database, objects = (dataclasses.replace(each, ours=False) for each in (self.database, self.objects))
+        return Backups(database=database, objects=objects, taken=self.taken)
+
 
 def take(site: ShadowSite, looked: Looked) -> Backups:
     """Make now what the profile does not say where to fetch: the objects before and after the database's snapshot.

@@ -28,7 +28,7 @@ from drills.controls import (
     trail,
 )
 from drills.controls.bench import Bench, Control, Copy, Seen
-from fixtures.deployment import Deployment, NotGiven
+from fixtures.deployment import Database, Deployment, NotGiven
 from reports.records import Journal
 
 # The families of controls that touch nothing of the database's copy.
@@ -64,7 +64,7 @@ def prove(bench: Bench, *, every: bool, families: Sequence[Family] | None = None
     with contextlib.ExitStack() as stack:
         lanes = [beside]
         if every:
-            stack.enter_context(_database_copy(bench.deployment, bench.copy))
+            stack.enter_context(database_copy(bench.deployment.database, bench.copy))
             connection = stack.enter_context(bench.connect())
             twin = fingerprint(bench.connect, held=None, jobs=bench.job.jobs, key=bench.expected.key)
             # What breaks the copy goes one after the other; the rest touches nothing of it and runs beside.
@@ -137,9 +137,8 @@ def _run(journal: Journal, drill: str, deployment: Deployment, control: Control)
 
 
 @contextlib.contextmanager
-def _database_copy(deployment: Deployment, name: str) -> Iterator[None]:
+def database_copy(database: Database, name: str) -> Iterator[None]:
     """A copy of the restored database, with the settings, privileges and comment that a template does not pass on."""
-    database = deployment.database
     copy, original = sql.Identifier(name), sql.Identifier(database.name)
     with database.connect("postgres") as connection:
         connection.execute(

@@ -11,6 +11,7 @@ from drills.controls import archive, backup, configuration, database, point_in_t
 from drills.controls.prove import BESIDE
 from drills.failover.contract import USUAL
 from drills.failover.controls import Verified, of_the_account, of_the_cluster
+from drills.gate.controls import controls as of_a_rehearsal
 from drills.shadow_controls import of_the_heartbeat, of_the_transaction, of_the_way_out, of_volume
 from reports.records import Clock, Severity, finding_kinds
 
@@ -27,6 +28,10 @@ WITHOUT_A_CONTROL = {
     "NOT-LEFT-AS-IT-WAS": "of a deployment that somebody else runs, after the controls: tests/drills/test_destroy.py",
     "NOBODY-PROMOTED": "the row's own control plants it, a drill of its own: drills/failover/disasters/lag_exceeded.py",
     "COPY-DIFFERS": "two object servers, one of them written to: tests/fixtures/test_high_availability.py",
+    "UPGRADE-FAILED": "a release that dies half-way plants it in a rehearsal of its own: tests/drills/gate",
+    "UPGRADE-UNUSABLE": "booting on data that they refuse is tried for each cell of the matrix: tests/drills/gate",
+    "ROLLBACK-FAILED": "a backup that cannot be restored ends the shadow restore before: tests/drills/test_shadow.py",
+    "UPGRADE-REMOVES-STRUCTURE": NOTICE,
     "DISASTER-UNSEEN": JUDGES,
     "CONTROL-NOT-CAUGHT": JUDGES,
     "HEALTHY-TWIN-ACCUSED": JUDGES,
@@ -79,8 +84,18 @@ def controls(bench):
         *of_the_way_out(bench),
         *of_volume(bench, None),
         *of_the_transaction(bench),
+        *of_the_upgrade(),
     ]
     return [*found, *database.controls(bench, None), *of_failovers(bench)]
+
+
+def of_the_upgrade():
+    """Those of a rehearsal; its healthy twin is one more of the name that every family's has."""
+    site = types.SimpleNamespace(deployment=types.SimpleNamespace(stand_in=True))
+    proof = types.SimpleNamespace(before=types.SimpleNamespace(site=site))
+    found = list(of_a_rehearsal(proof))
+    assert any(not control.expects for control in found)
+    return [control for control in found if control.expects]
 
 
 def of_failovers(bench):

@@ -4,8 +4,11 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from fixtures.refapp.configuration import read_settings
 from fixtures.refapp.faults import KNOWN, VARIABLE, fault
 from fixtures.refapp.serving import health_routes
+
+OCR = read_settings("ocr", {})
 
 
 def asked(*answers):
@@ -16,7 +19,7 @@ def asked(*answers):
         return next(said)
 
     async def ask():
-        transport = httpx.ASGITransport(app=Starlette(routes=health_routes({"store": probe})))
+        transport = httpx.ASGITransport(app=Starlette(routes=health_routes(OCR, {"store": probe})))
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
             live = await client.get("/live")
             return live, [await client.get("/ready") for _ in answers]
@@ -36,7 +39,7 @@ def test_a_probe_that_breaks_says_no_and_not_why():
         raise ConnectionError("host 10.0.0.7, password secret")
 
     async def ask():
-        transport = httpx.ASGITransport(app=Starlette(routes=health_routes({"store": broken})))
+        transport = httpx.ASGITransport(app=Starlette(routes=health_routes(OCR, {"store": broken})))
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
             return await client.get("/ready")
 

@@ -1,0 +1,1 @@
+"""The gate before an upgrade: what is asked of a deployment and its backups, and the rehearsal on a restored copy."""
