@@ -110,7 +110,7 @@ class Killed:
 
     @property
     def directory(self):
-        (run,) = self.suite.runs.iterdir()
+        (run,) = self.suite.runs.glob("*/")
         return self.suite.work / run.name
 
     def remains(self):

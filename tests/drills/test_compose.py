@@ -121,7 +121,7 @@ def test_it_is_struck_and_restored_and_the_operators_own_project_of_the_same_fil
     assert (drill["provider"], drill["verdict"]) == ("compose", "passed")
     assert drill["controls"]["caught"] == drill["controls"]["planted"] > 50
     assert {"docker compose", "image db"} <= drill["tools"].keys()
-    (run,) = (path.name for path in drilled.runs.iterdir())
+    (run,) = (path.name for path in drilled.runs.glob("*/"))
     journal = [json.loads(line) for line in (drilled.runs / run / "journal.jsonl").read_text().splitlines()]
     (proven,) = [each["proofs"] for each in journal if each["kind"] == "strike.proven"]
     assert {"containers", "volumes", "configuration", "db", "web"} <= {each["what"].split(",")[0] for each in proven}
@@ -220,18 +220,18 @@ def test_what_a_killed_run_leaves_its_guardian_clears_or_else_the_next_run_which
 
 def killed(drilled, engine, *, when, guardian):
     """Start a drill, kill it with SIGKILL once so many containers are there, and its guardian too; the run's id."""
-    before = {path.name for path in drilled.runs.glob("*")}
+    before = {path.name for path in drilled.runs.glob("*/")}
     popen = drilled.start(*drilled.arguments)
     try:
 
         def begun():
             assert popen.poll() is None, drilled.output.read_text("utf-8")
-            new = {path.name for path in drilled.runs.glob("*")} - before
+            new = {path.name for path in drilled.runs.glob("*/")} - before
             mine = {"label": f"{LABEL}={next(iter(new), '')}"}
             return len(engine.containers.list(all=True, ignore_removed=True, filters=mine)) >= when
 
         wait_until(begun, seconds=120, interval=0.05, what="its containers")
-        (run,) = {path.name for path in drilled.runs.glob("*")} - before
+        (run,) = {path.name for path in drilled.runs.glob("*/")} - before
         if guardian:
             for process in psutil.process_iter(["cmdline"]):
                 if "fixtures.guardian" in (process.info["cmdline"] or ()) and run in process.info["cmdline"]:

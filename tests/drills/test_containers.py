@@ -100,7 +100,7 @@ def test_containers_and_embedded_give_the_same_evidence_times_apart(make_suite, 
         seen[provider] = suite.evidence()
         assert seen[provider]["drills"][0]["provider"] == provider
         assert seen[provider]["verdict"] == "passed"
-        (run,) = suite.runs.iterdir()
+        (run,) = suite.runs.glob("*/")
         verify = [sys.executable, "-m", "reports", "verify", run]
         assert subprocess.run(verify, cwd=Path(__file__).parents[2], capture_output=True).returncode == 0
     tools = seen["containers"]["drills"][0]["tools"]
@@ -135,17 +135,17 @@ def test_a_killed_runs_containers_are_removed_by_its_guardian_or_named_and_clear
 
 def killed_while_drilling(suite, engine, *, guardian):
     """Start a drill in containers, kill it with SIGKILL once its services run, and its guardian too; the run's id."""
-    before = {path.name for path in suite.runs.glob("*")}
+    before = {path.name for path in suite.runs.glob("*/")}
     popen = suite.start("--provider", "containers", LITTLE)
     try:
 
         def serves():
             assert popen.poll() is None, suite.output.read_text("utf-8")
-            new = {path.name for path in suite.runs.glob("*")} - before
+            new = {path.name for path in suite.runs.glob("*/")} - before
             return new and any(each.name.endswith("-postgresql") for each in of_the_run(engine, *new))
 
         wait_until(serves, seconds=120, interval=0.1, what="a container of PostgreSQL")
-        (run,) = {path.name for path in suite.runs.glob("*")} - before
+        (run,) = {path.name for path in suite.runs.glob("*/")} - before
         if guardian:
             for process in psutil.process_iter(["cmdline"]):
                 if "fixtures.guardian" in (process.info["cmdline"] or ()) and run in process.info["cmdline"]:

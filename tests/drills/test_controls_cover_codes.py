@@ -23,6 +23,7 @@ WITHOUT_A_CONTROL = {
     "RPO-EXCEEDED": FIGURES,
     "OUTAGE-DISAGREES": FIGURES,
     "RECOVERY-UNSEEN": FIGURES,
+    "RECOVERY-SLOWER": NOTICE,
     "STRIKE-UNPROVEN": "the strike itself plants it, and the drill ends where it is found: tests/drills/disasters",
     "WRONG-KEY-ACCEPTED": "the disaster wrong_key plants it in the drill itself",
     "NOT-LEFT-AS-IT-WAS": "of a deployment that somebody else runs, after the controls: tests/drills/test_destroy.py",
