@@ -30,6 +30,12 @@ NOTHING_SAID: Final[Mapping[str, Any]] = {
 
 
 def parts(evidence: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """All that has findings and negative controls: what was deployed, then the rehearsal of an upgrade."""
+    rehearsal = evidence.get("rehearsal")
+    return deployed(evidence) + ([("rehearsal of the upgrade", rehearsal)] if rehearsal else [])
+
+
+def deployed(evidence: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Every drill by its name, then what was checked of the deployment itself."""
     named = [(drill["drill"], drill) for drill in evidence["drills"]]
     return named + ([("conformance of the deployment", evidence["conformance"])] if evidence["conformance"] else [])
@@ -46,6 +52,7 @@ def period(evidence: Mapping[str, Any], runs: Sequence[PastRun], days: int) -> d
     others = [run for run in runs if run.run_id != evidence["run_id"] and not _later(run, now)]
     ours = next((run for run in runs if run.run_id == evidence["run_id"]), None)
     shown = population.since(others, begin, now.date())
+    successes = population.last_successes([*others, *([ours] if ours else [])], now)
     states = Counter(_state(run) for run in shown) + Counter([evidence["verdict"]])
     return {
         "begin": begin.isoformat(),
@@ -53,7 +60,7 @@ def period(evidence: Mapping[str, Any], runs: Sequence[PastRun], days: int) -> d
         "runs": shown[::-1],
         "older": len(others) - len(shown),
         "states": states,
-        "ages": [(each, each.days(now)) for each in population.last_successes([*others, *([ours] if ours else [])])],
+        "ages": [(each, each.days(now)) for each in successes],
         "stale_on": (now.date() + datetime.timedelta(days=days)).isoformat(),
     }
 

@@ -132,13 +132,15 @@ def _drills(evidence: Mapping[str, Any], journal: list[dict[str, Any]], director
 
 
 def _counted(evidence: Mapping[str, Any]) -> str:
-    """How many drills, checks and failures there were, in one sentence."""
+    """How many drills, checks, rehearsals and failures there were, in one sentence."""
     drills, conformance = evidence["drills"], evidence["conformance"]
     failures = sum(each["severity"] == "failure" for _, part in facts.parts(evidence) for each in part["findings"])
     said = [f"{len(drills)} {'drill' if len(drills) == 1 else 'drills'}"] if drills or not conformance else []
     if conformance:
         skipped = sum(row["verdict"] == "not tested" for row in conformance["checks"])
         said.append(f"{len(conformance['checks'])} conformance checks ({skipped} not tested)")
+    if rehearsal := evidence.get("rehearsal"):
+        said.append(f"a rehearsal of an upgrade ({rehearsal['verdict']})")
     said.append(f"{failures} {'finding that fails' if failures == 1 else 'findings that fail'} the run")
     planted = evidence["controls"]["planted"]
     said.append(
@@ -150,7 +152,7 @@ def _counted(evidence: Mapping[str, Any]) -> str:
 def _systems(evidence: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every deployment once. Where its stores were is told of somebody else's; of the suite's own it changes."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for _, part in facts.parts(evidence):
+    for _, part in facts.deployed(evidence):
         told = part.get("deployment") or {}
         told = told if isinstance(told, Mapping) else {"name": told}
         name = told.get("name") or part["provider"]
@@ -176,7 +178,7 @@ def _objectives(evidence: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _tools(evidence: Mapping[str, Any]) -> dict[str, list[str]]:
     found: dict[str, dict[str, None]] = {}
-    for _, part in facts.parts(evidence):
+    for _, part in facts.deployed(evidence):
         for tool, version in part["tools"].items():
             found.setdefault(tool, {})[version] = None
     return {tool: list(versions) for tool, versions in found.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +32,8 @@ def write(evidence: Mapping[str, Any], path: Path) -> None:
     """Write an evidence as indented JSON, whole or not at all.
 
     Raises:
-        HarnessError: it is not what the schema says, or holds a float or an integer beyond what readers agree on.
+        HarnessError: it is not what the schema says, holds a float or an integer beyond what readers agree on, or
+            cannot be written.
     """
     try:
         canonical(evidence)
@@ -42,8 +44,15 @@ def write(evidence: Mapping[str, Any], path: Path) -> None:
         raise HarnessError("the evidence of this run", seen="; ".join(wrong[:3]), remedy="report it as a bug of the"
                            " suite, with the run's journal.jsonl")  # fmt: skip
     half = path.with_suffix(".json.half")
-    half.write_text(json.dumps(evidence, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    half.replace(path)
+    try:
+        half.write_text(json.dumps(evidence, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        half.replace(path)
+    except OSError as problem:
+        with contextlib.suppress(OSError):
+            half.unlink(missing_ok=True)
+        raise HarnessError(
+            str(path), seen=problem.strerror or str(problem), remedy="make room: without it the run counts as broken"
+        ) from None
 
 
 def read(path: Path) -> Any:

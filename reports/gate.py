@@ -46,12 +46,13 @@ def decide(evidence: Mapping[str, Any], events: Sequence[Event]) -> dict[str, An
         *_prerequisites(events),
         *_targets(opened),
         *_backups(events),
-        *_conformance(evidence),
+        *_conformance(evidence, opened),
         *_shadow(evidence),
+        *_kept(opened, events),
         *_past(evidence, opened, events),
         *_rehearsal(evidence, opened),
-        *_run(evidence),
     ]
+    reasons += _run(evidence, reasons)
     reasons.sort(key=_weight)
     decision = _decision(reasons)
     return {
@@ -119,6 +120,11 @@ def _decision(reasons: Sequence[Reason]) -> str:
     if Verdict.FAILED in asked:
         return "no-go"
     return "go" if asked and all(verdict is Verdict.PASSED for verdict in asked) else "undecided"
+
+
+def _known(verdict: Verdict, failed: bool) -> Verdict:
+    """What is known to be wrong stays so where something else beside it could not be told."""
+    return Verdict.FAILED if failed and verdict is Verdict.ERROR else verdict
 
 
 def _reason(what: str, verdict: Verdict, seen: str, *, code: str, remedy: str = "", required: bool = True) -> Reason:
@@ -197,18 +203,23 @@ def _limit(event: Event) -> str:
     return f"{wording.duration(event['limit_ns'])} ({event['limit_source']})"
 
 
-def _conformance(evidence: Mapping[str, Any]) -> Iterator[Reason]:
+def _conformance(evidence: Mapping[str, Any], opened: Event) -> Iterator[Reason]:
     """The checks of the deployment itself: which were judged, and which read not tested."""
     part, what = evidence["conformance"], "conformance"
     remedy = "see the findings, and run pytest checks on it"
     if part is None or not part["checks"]:
         yield _reason(what, Verdict.ERROR, "no check looked at the deployment", code="CONFORMANCE", remedy=remedy)
         return
+    ran = {row["check"] for row in part["checks"]}
+    if left_out := [name for name in opened.get("checks", ()) if name not in ran]:
+        yield _reason("conformance that did not run", Verdict.ERROR, ", ".join(left_out), code="CONFORMANCE-LEFT-OUT",
+                      remedy="run the gate to its end, without -k, -m and --deselect")  # fmt: skip
     verdicts = [Verdict(row["verdict"]) for row in part["checks"]]
     judged = [verdict for verdict in verdicts if verdict is not Verdict.NOT_TESTED]
     counts = ", ".join(f"{verdicts.count(each)} {each}" for each in Verdict if each in verdicts)
     bad = [f"{row['check']} {row['verdict']}" for row in part["checks"] if row["verdict"] in ("failed", "error")]
     verdict = Verdict.worst(judged) if judged else Verdict.NOT_TESTED
+    verdict = _known(verdict, Verdict.FAILED in judged)
     yield _reason(what, verdict, f"{counts}{': ' if bad else ''}{'; '.join(bad)}", code="CONFORMANCE", remedy=remedy)
     names = [row["check"] for row in part["checks"] if row["verdict"] == Verdict.NOT_TESTED]
     if names and judged:
@@ -230,7 +241,23 @@ def _shadow(evidence: Mapping[str, Any]) -> Iterator[Reason]:
     took = ", ".join(f"{NAMES[row['objective']]} {wording.duration(row['achieved_ns'])}" for row in drill["objectives"])
     seen = "; ".join([took, *drill["reasons"], *codes])
     remedy = "; ".join(dict.fromkeys(each["remedy"] for each in drill["findings"] if each["severity"] == "failure"))
-    yield _reason(what, Verdict(drill["verdict"]), seen, code="SHADOW-RESTORE", remedy=remedy or "see the report")
+    yield _reason(
+        what,
+        _known(Verdict(drill["verdict"]), bool(codes)),
+        seen,
+        code="SHADOW-RESTORE",
+        remedy=remedy or "see the report",
+    )
+
+
+def _kept(opened: Event, events: Sequence[Event]) -> Iterator[Reason]:
+    """Whether what was restored is what the operator keeps: a backup made for the gate proves nothing of it."""
+    taken = [event["store"] for event in of_kind(events, "shadow.fetched") if event["taken"]]
+    if taken and not opened["stand_in"]:
+        seen = f"that of the {' and the '.join(taken)} was made by the gate itself: yours was not restored"
+        remedy = f"name where it is kept as {' and '.join(f'shadow.{each}' for each in taken)}"
+        yield _reason("restore of the backups that are kept", Verdict.NOT_TESTED, seen, code="RESTORE-UNPROVEN",
+                      remedy=remedy)  # fmt: skip
 
 
 def _past(evidence: Mapping[str, Any], opened: Event, events: Sequence[Event]) -> Iterator[Reason]:
@@ -244,8 +271,11 @@ def _past(evidence: Mapping[str, Any], opened: Event, events: Sequence[Event]) -
         yield _reason(what, Verdict.FAILED, seen, code="EVIDENCE-STALE", remedy=remedy)
     else:
         age = _time(evidence["opened_utc"]) - _time(past["last"]["opened_utc"])
-        verdict = Verdict.PASSED if age <= days * DAY else Verdict.FAILED
-        seen = f"the last that passed is of run {past['last']['run_id']}, {age // DAY} days ago; {days} are allowed"
+        if age < datetime.timedelta():
+            seen = f"run {past['last']['run_id']}, opened after this one: some clock is wrong, and its age not known"
+        else:
+            seen = f"the last that passed is of run {past['last']['run_id']}, {age // DAY} days ago; {days} are allowed"
+        verdict = Verdict.PASSED if datetime.timedelta() <= age <= days * DAY else Verdict.FAILED
         yield _reason(what, verdict, seen, code="EVIDENCE-STALE", remedy=remedy)
 
 
@@ -266,31 +296,43 @@ def _rehearsal(evidence: Mapping[str, Any], opened: Event) -> Iterator[Reason]:
             *(f"{each['code']} {each['seen']}" for each in failures),
             *part["reasons"]]  # fmt: skip
     remedy = "; ".join(dict.fromkeys(each["remedy"] for each in failures)) or "see the report"
-    yield _reason(what, Verdict(part["verdict"]), "; ".join(seen), code="REHEARSAL", remedy=remedy)
+    yield _reason(
+        what, _known(Verdict(part["verdict"]), bool(failures)), "; ".join(seen), code="REHEARSAL", remedy=remedy
+    )
+    for each in part["findings"]:
+        if each["severity"] == "notice":
+            yield _reason("what the upgrade takes away or adds", Verdict.NOT_TESTED, f"{each['code']} {each['seen']}",
+                          code="REHEARSAL-NOTICE", remedy=each["remedy"], required=False)  # fmt: skip
+    if remarks := list(dict.fromkeys(remark["what"] for remark in part["not_tested"])):
+        yield _reason("what the rehearsal did not look at", Verdict.NOT_TESTED, "; ".join(remarks), required=False,
+                      code="REHEARSAL-NOT-TESTED", remedy="see why on the evidence page")  # fmt: skip
 
 
-def _run(evidence: Mapping[str, Any]) -> Iterator[Reason]:
-    """Whether the run came to its end."""
-    if evidence["exit"] not in (0, 1, 5):
+def _run(evidence: Mapping[str, Any], reasons: Sequence[Reason]) -> list[Reason]:
+    """Whether the run came to its end, and whether what failed in it is among the reasons."""
+    unexplained = evidence["exit"] == 1 and _decision(reasons) == "go"
+    if unexplained or evidence["exit"] not in (0, 1, 5):
         seen = "; ".join(evidence["reasons"]) or f"exit code {evidence['exit']}"
-        yield _reason("the run itself", Verdict.ERROR, seen, code="RUN-INCOMPLETE", remedy="run the gate again")
+        return [_reason("the run itself", Verdict.ERROR, seen, code="RUN-INCOMPLETE", remedy="run the gate again")]
+    return []
 
 
 def _time(stamp: str) -> datetime.datetime:
     return datetime.datetime.fromisoformat(stamp.replace("Z", "+00:00"))
 
 
-def past_of(runs: Sequence[Any], *, profile: str, stand_in: bool) -> dict[str, Any]:
+def past_of(runs: Sequence[Any], *, profile: str, stand_in: bool, opened_utc: str) -> dict[str, Any]:
     """What a gate asks of the population: how many runs with this profile, and the last that proves something.
 
     Args:
         runs: ``reports.population.PastRun``, oldest first.
         profile: the name of the profile's file.
+        opened_utc: when the gate was opened; what was opened after it, or broke, proves nothing.
     """
     ours = [run for run in runs if run.profile == profile]
     proven = [
         (run, drill)
-        for run in ours
+        for run in ours if run.proves(_time(opened_utc))
         for drill in run.drills
         if drill.verdict is Verdict.PASSED and drill.stand_in == stand_in
         and not drill.negative_control and drill.level != "failover"

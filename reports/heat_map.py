@@ -22,7 +22,8 @@ MOST_REASONS: Final = 60
 CANNOT, NEVER = "cannot run here", "never drilled"
 LETTERS: Final = {"passed": "P", "failed": "F", "error": "E", "not tested": "N", CANNOT: "–", NEVER: "·"}
 LEVELS: Final = {"destroy": "restore drills", "shadow": "shadow restores", "failover": "failover drills"}
-_LEFT, _TOP, _STEP = 210, 132, 34
+_LONGEST: Final = 26  # characters of a name, for which there is room at the top, to the left and to the right
+_LEFT, _RIGHT, _TOP, _STEP, _LANE = 210, 130, 150, 34, 24
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,23 +122,24 @@ def _cells(drills: Iterable[PastDrill], reasons: Mapping[str, str]) -> dict[tupl
 def _svg(cells: Mapping[tuple[str, str], Mapping[str, Cell]], title: str, description: str, name: str) -> Markup:
     rows = list(cells)[:MOST_ROWS]
     columns = list(next(iter(cells.values()), {}))[:MOST_COLUMNS]
-    width = min(64.0, (WIDTH - _LEFT - 60) / max(len(columns), 1))
+    width = min(64.0, (WIDTH - _LEFT - _RIGHT) / max(len(columns), 1))
     parts = ['<g fill="currentColor">']
     for at, disaster in enumerate(columns):
         x = _LEFT + (at + 0.5) * width
-        parts.append(element("text", wording.one_line(disaster, 26), x=0, y=0, font_size=11.5,
+        parts.append(element("text", _label(disaster), x=0, y=0, font_size=11.5,
                               transform=f"translate({x:.1f} {_TOP - 8}) rotate(-42)"))  # fmt: skip
+    bottom = _TOP
     for number, row in enumerate(rows):
-        y = _TOP + number * _STEP
-        if number == 0 or row[0] != rows[number - 1][0]:
-            parts.append(element("line", x1=0, x2=f"{_LEFT + width * len(columns):.1f}", y1=y, y2=y,
+        if number == 0 or row[0] != rows[number - 1][0]:  # on a line of its own: names of methods are long
+            parts.append(element("line", x1=0, x2=f"{_LEFT + width * len(columns):.1f}", y1=bottom, y2=bottom,
                                   stroke="currentColor", class_="lane"))  # fmt: skip
-            parts.append(element("text", wording.one_line(row[0], 14), x=0, y=y + 20, class_="small"))
-        parts.append(element("text", wording.one_line(row[1], 26), x=_LEFT - 8, y=y + 20, text_anchor="end",
+            parts.append(element("text", _label(row[0]), x=0, y=bottom + 16, class_="small"))
+            bottom += _LANE
+        y, bottom = bottom, bottom + _STEP
+        parts.append(element("text", _label(row[1]), x=_LEFT - 8, y=y + 20, text_anchor="end",
                               font_size=11.5))  # fmt: skip
         for at, disaster in enumerate(columns):
             parts += _cell(cells[row][disaster], _LEFT + at * width, y, width)
-    bottom = _TOP + len(rows) * _STEP
     left_out = (len(cells) - len(rows), len(next(iter(cells.values()), {})) - len(columns))
     if any(left_out):
         note = f"{left_out[0]:,} methods and {left_out[1]:,} disasters are left out of this drawing"
@@ -146,6 +148,11 @@ def _svg(cells: Mapping[tuple[str, str], Mapping[str, Cell]], title: str, descri
     told = f"{legend}; the newest drill's verdict, and beneath it how many of how many passed"
     parts += [element("text", told, x=0, y=bottom + 20, class_="small", font_size=11.5), "</g>"]
     return drawing(name, bottom + 42, title, description, parts)
+
+
+def _label(name: str) -> str:
+    whole = wording.one_line(name, 120)
+    return whole if len(whole) <= _LONGEST else f"{whole[: _LONGEST - 1]}…"
 
 
 def _cell(cell: Cell, x: float, y: float, width: float) -> list[str]:

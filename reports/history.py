@@ -52,7 +52,7 @@ def history(
         now: aware.
         stale_days: a restore that last passed more days ago is stale.
     """
-    successes = last_successes(everything)
+    successes = last_successes(everything, now)
     stale = stale_restores(successes, now, stale_days)
     return History(runs=shown, successes=successes, stale=stale, stale_days=stale_days, now=now)
 
@@ -154,7 +154,8 @@ def times(told: Mapping[str, Any]) -> bool:
 def kept_as(run: PastRun) -> str:
     """What is there of a seal, a signature, sign-offs and the register; that they hold, ``verify`` says."""
     if run.state in (State.RETIRED, State.MISSING):
-        return f"register: {_text(run.registered, 20)}"
+        lost = f", sign-offs deleted with it: {run.sign_offs}" if run.sign_offs else ""
+        return f"register: {_text(run.registered, 20)}{lost}"
     words = ["sealed" if run.sealed else "not sealed", "signed" if run.signed else "not signed"]
     words += [f"sign-offs: {run.sign_offs}"] if run.sign_offs else []
     return ", ".join([*words, f"register: {_text(run.registered, 20)}" if run.registered else "not in the register"])
@@ -183,11 +184,14 @@ def count_line(told: History) -> str:
 
 
 def remarks(told: History) -> list[str]:
-    """What of single runs must not be overlooked, newest first: broken, missing, aborted ones, and what got slower."""
+    """What of single runs must not be overlooked, newest first: broken, missing, aborted, ahead of time, got slower."""
     lines = []
     for run in reversed(told.runs):
         if run.problem:
             lines.append(f"{_text(run.run_id, 60)} {run.state.value}: {_text(run.problem, 300)}")
+        if run.opened and run.opened > told.now:
+            lines.append(f"{_text(run.run_id, 60)} was opened after this moment, by some clock that is wrong: it counts"
+                         " as no success")  # fmt: skip
         lines += [f"{_text(run.run_id, 60)} slower than the runs before it: {_text(drill)}"
                   for drill in figures_of(run)["slower"]]  # fmt: skip
     return lines
@@ -229,6 +233,7 @@ def as_json(told: History) -> str:
             "verdict": run.verdict.value if run.verdict else None,
             "problem": _text(run.problem, 300),
             "opened_utc": run.opened_utc,
+            "ahead_of_time": run.opened is not None and run.opened > told.now,
             "closed_utc": run.closed_utc,
             "stand_in": run.stand_in,
             **figures_of(run),

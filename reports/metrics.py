@@ -38,8 +38,10 @@ def exposition(evidence: Mapping[str, Any], population: Sequence[PastRun]) -> st
     registry = CollectorRegistry()
     ended = [run for run in population if run.state is not State.RUNNING and run.opened]
     _of_runs(registry, evidence, ended)
-    _of_drills(registry, ended)
-    _of_checks(registry, ended)
+    # What was opened after the newest run had ended makes nothing fresh: a wrong clock would silence alerts for ever.
+    now = datetime.datetime.fromisoformat(evidence["closed_utc"] or evidence["opened_utc"])
+    _of_drills(registry, ended, now)
+    _of_checks(registry, ended, now)
     return generate_latest(registry).decode()
 
 
@@ -67,7 +69,7 @@ def _of_runs(registry: CollectorRegistry, evidence: Mapping[str, Any], runs: Seq
         known.labels(end).set(ends.count(end))
 
 
-def _of_drills(registry: CollectorRegistry, runs: Sequence[PastRun]) -> None:
+def _of_drills(registry: CollectorRegistry, runs: Sequence[PastRun], now: datetime.datetime) -> None:
     """The newest figures of every drill on record, and when it last passed."""
 
     def gauge(name: str, told: str, *more: str) -> Gauge:
@@ -90,7 +92,7 @@ def _of_drills(registry: CollectorRegistry, runs: Sequence[PastRun]) -> None:
                 continue  # made to fail: no figure of it is one of a deployment
             at, labels = _seconds(run.opened_utc), _labels(drill)
             newest[labels] = (at, drill)
-            if drill.verdict is Verdict.PASSED and run.state in (State.CLOSED, State.RETIRED):
+            if drill.verdict is Verdict.PASSED and run.proves(now):
                 success.labels(*labels).set(at)
     for labels, (at, drill) in sorted(newest.items()):
         last.labels(*labels).set(at)
@@ -102,7 +104,7 @@ def _of_drills(registry: CollectorRegistry, runs: Sequence[PastRun]) -> None:
                 metric.labels(*labels).set(value / NANOSECONDS)
 
 
-def _of_checks(registry: CollectorRegistry, runs: Sequence[PastRun]) -> None:
+def _of_checks(registry: CollectorRegistry, runs: Sequence[PastRun], now: datetime.datetime) -> None:
     """The newest verdict of the conformance checks, and when they last passed."""
 
     def gauge(name: str, told: str, *labels: str) -> Gauge:
@@ -118,7 +120,7 @@ def _of_checks(registry: CollectorRegistry, runs: Sequence[PastRun]) -> None:
         stand_in = str(run.stand_in).lower()
         for each in VERDICTS:
             verdict.labels(stand_in, each).set(run.conformance == each)
-        if run.conformance is Verdict.PASSED and run.state in (State.CLOSED, State.RETIRED):
+        if run.conformance is Verdict.PASSED and run.proves(now):
             success.labels(stand_in).set(_seconds(run.opened_utc))
 
 

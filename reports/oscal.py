@@ -182,7 +182,7 @@ class _Writer:
                 f"drill {number}", drill, f"Drill {markdown(drill['drill'])}",
                 _lines(f"{_KINDS.get(drill.get('level', ''), 'Restore drill')}; disaster:"
                        f" {markdown(drill['disaster'])}; verdict: {drill['verdict']}.",
-                       *(_achieved(row) for row in drill["objectives"]),
+                       *(_achieved(row, drill) for row in drill["objectives"]),
                        f"Negative controls caught: {drill['controls']['score']}.",
                        *map(markdown, drill["reasons"][:_MOST_REASONS])),
                 collected, _supporting(self._supports, drill["drill"]),
@@ -271,11 +271,13 @@ def _supporting(supports: Sequence[Support], name: str) -> list[str]:
     return [support.control.name for support in supports if any(each.name == name for each in support.supporting)]
 
 
-def _achieved(row: Mapping[str, Any]) -> str:
+def _achieved(row: Mapping[str, Any], drill: Mapping[str, Any]) -> str:
     name = {"rto": "Recovery time", "rpo": "Recovery point"}[row["objective"]]
     target = "none is set" if row["target_ns"] is None else format_duration(row["target_ns"])
     least = "at least " if row["lower_bound"] else ""
-    return f"{name} achieved: {least}{wording.duration(row['achieved_ns'])}; objective: {target}; {row['verdict']}."
+    stock = wording.stock(drill) if row["objective"] == "rto" else ""
+    achieved = f"{least}{wording.duration(row['achieved_ns'])}{stock}"
+    return f"{name} achieved: {achieved}; objective: {target}; {row['verdict']}."
 
 
 def _checked(check: Mapping[str, Any]) -> str:

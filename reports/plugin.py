@@ -29,6 +29,7 @@ _SIGNER: Final = pytest.StashKey[CryptoSigner | None]()
 _SEAL: Final = pytest.StashKey[Seal | None]()
 _OWN_PAGE: Final = pytest.StashKey[bool]()
 _EXECUTED: Final = pytest.StashKey[bool]()
+_FINISHED: Final = pytest.StashKey[bool]()
 _KEY_VARIABLE: Final = "ENPRIVACY_EVIDENCE_KEY"
 _OWN_ROOMS: Final = ("tests", "benchmarks")
 _ONLY_TELLS: Final = ("collectonly", "help", "version", "markers", "showfixtures", "show_fixtures_per_test",
@@ -140,15 +141,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Close the run: evidence first, and exit with 1 where its verdict is worse than pytest's own."""
     run = session.config.stash.get(RUN, None)
-    if run is None:
+    if run is None or session.config.stash.get(_FINISHED, False):
         return
+    session.config.stash[_FINISHED] = True
     if _to_discard(session, run):
         _silence_junit(session.config, run)
         return
     try:
         evidence = run.close(int(exitstatus))
-    except HarnessError as problem:
-        session.config.stash[_PROBLEMS] = [str(problem)]
+    except (HarnessError, OSError) as problem:
+        _tell(session.config, str(problem))
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         return
     if evidence["verdict"] in ("error", "failed", "not tested") and session.exitstatus == pytest.ExitCode.OK:
@@ -162,6 +164,11 @@ def pytest_sessionfinish_sealing(session: pytest.Session) -> Generator[None]:
     """Seal the run when every file of it is written, whatever became of the other hooks."""
     try:
         return (yield)
+    except OSError as problem:  # a page that its plugin could not write, as on a disk that is full
+        _tell(session.config, f"a report was not written: {problem}")
+        pytest_sessionfinish(session, pytest.ExitCode.INTERNAL_ERROR)  # ours, where that one came before it
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+        return None
     finally:
         if _seal(session.config):
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
@@ -177,10 +184,15 @@ def _seal(config: pytest.Config) -> list[str]:
         config.stash[_SEAL], problems = artefacts.write_all(
             run.directory, run.evidence, run.directory.parent, signer=config.stash[_SIGNER]
         )
-    except HarnessError as problem:
+    except (HarnessError, OSError) as problem:
         problems = [f"the run is not sealed: {problem}"]
-    config.stash[_PROBLEMS] = [*config.stash.get(_PROBLEMS, []), *problems]
+    _tell(config, *problems)
     return problems
+
+
+def _tell(config: pytest.Config, *problems: str) -> None:
+    """Keep what went wrong for the closing lines."""
+    config.stash[_PROBLEMS] = [*config.stash.get(_PROBLEMS, []), *problems]
 
 
 def _to_discard(session: pytest.Session, run: Run) -> bool:

@@ -12,7 +12,7 @@ import dataclasses
 import datetime
 import enum
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,6 +99,14 @@ class PastRun:
         """When it was opened, aware; ``None`` where not known."""
         return datetime.datetime.fromisoformat(self.opened_utc) if self.opened_utc else None
 
+    def proves(self, now: datetime.datetime) -> bool:
+        """Whether what passed in it is a success as of ``now`` (aware): it came to its end, and nothing in it broke.
+
+        One that was opened after ``now`` is none: some clock was wrong, and nobody knows how old it is.
+        """
+        ended = self.state in (State.CLOSED, State.RETIRED) and self.verdict is not Verdict.ERROR
+        return ended and self.opened is not None and self.opened <= now
+
     @property
     def score(self) -> str:
         """Negative controls caught out of those planted, such as ``74/74``."""
@@ -154,11 +162,15 @@ def read(runs_directory: Path) -> list[PastRun]:
     return sorted(runs, key=lambda run: (run.opened_utc[:19], run.run_id))
 
 
-def last_successes(runs: Iterable[PastRun]) -> list[LastSuccess]:
+def last_successes(runs: Iterable[PastRun], now: datetime.datetime) -> list[LastSuccess]:
     """For each architecture, each level of drill, and the stand-in apart from the product: the newest success.
 
-    A run is a success of a kind where it came to its end and held drills of that kind that all passed, at least one of
-    which was no negative control. A retired run counts: its line in the register says what it was.
+    A run is a success of a kind where it came to its end without an error and held drills of that kind that all passed,
+    at least one of which was no negative control. A retired run counts: its line in the register says what it was.
+
+    Args:
+        runs: oldest first.
+        now: aware; what was opened after it is no success.
     """
     newest: dict[tuple[str, str, bool], PastRun | None] = {}
     for run in runs:
@@ -168,7 +180,7 @@ def last_successes(runs: Iterable[PastRun]) -> list[LastSuccess]:
         for kind, drills in kinds.items():
             good = all(drill.verdict is Verdict.PASSED for drill in drills)
             good = good and not all(drill.negative_control for drill in drills)
-            if good and run.state in (State.CLOSED, State.RETIRED):
+            if good and run.proves(now):
                 newest[kind] = run
             newest.setdefault(kind, None)
     return [
@@ -219,6 +231,8 @@ def _read_one(directory: Path, register: Mapping[str, files.RegisterLine]) -> Pa
     )
     if JOURNAL not in inside:
         return dataclasses.replace(found, problem=f"it has no {JOURNAL}")
+    if odd := [name for name in (JOURNAL, EVIDENCE) if name in inside and not (directory / name).is_file()]:
+        return dataclasses.replace(found, problem=f"{odd[0]} is no file")
     try:
         if EVIDENCE in inside:
             read_so = _closed(found, files.evidence(directory / EVIDENCE))
@@ -236,7 +250,7 @@ def _read_one(directory: Path, register: Mapping[str, files.RegisterLine]) -> Pa
 def _closed(found: PastRun, kept: files.Evidence) -> PastRun:
     drills = tuple(_drill(each) for each in kept.drills)
     conformance = kept.conformance
-    scores = [each.controls for each in kept.drills] + ([conformance.controls] if conformance else [])
+    scores = [each.controls for each in (*kept.drills, conformance, kept.rehearsal) if each]
     return dataclasses.replace(
         found,
         run_id=kept.run_id,
@@ -297,13 +311,12 @@ def _unfinished(found: PastRun, directory: Path) -> PastRun:
         if is_live(directory):
             return dataclasses.replace(found, state=State.RUNNING, verdict=None)
         return dataclasses.replace(found, state=State.ABORTED, problem="it ended before its first event was written")
-    came = f"{len(drills)} drills opened, {len(closed)} closed; last event {last.kind} at {last.utc}"
-    if last.kind == "run.closed":
-        state, problem = State.BROKEN, f"it was closed, and {EVIDENCE} is missing"
-    else:
-        state, problem = State.ABORTED, came
+    state = State.ABORTED
+    problem = f"{len(drills)} drills opened, {len(closed)} closed; last event {last.kind} at {last.utc}"
     if is_live(directory):
-        state, problem = State.RUNNING, came
+        state = State.RUNNING
+    elif last.kind == "run.closed":
+        state, problem = State.BROKEN, f"it was closed, and {EVIDENCE} is missing"
     return dataclasses.replace(
         found,
         run_id=opened.run_id,
@@ -348,6 +361,8 @@ def summary_of(run: PastRun) -> dict[str, Any]:
         "profile": run.profile,
         "host": run.host,
         "conformance": run.conformance.value if run.conformance else None,
+        "not_tested": [{"what": what, "reason": reason} for what, reason in run.not_tested],
+        "sign_offs": run.sign_offs,
         "drills": [{**dataclasses.asdict(drill), "verdict": drill.verdict.value} for drill in run.drills],
     }
 
@@ -379,12 +394,9 @@ def _gone(runs_directory: Path, line: files.RegisterLine) -> PastRun:
             profile=kept.profile,
             host=kept.host,
             conformance=Verdict(kept.conformance) if kept.conformance else None,
-            drills=tuple(_kept_drills(kept.drills)),
+            not_tested=tuple((each.what, each.reason) for each in kept.not_tested),
+            sign_offs=kept.sign_offs,
+            drills=tuple(msgspec.convert(each, PastDrill) for each in kept.drills),
         )
     except _UNREADABLE as problem:
         return dataclasses.replace(run, problem=f"its line in the register cannot be read: {problem}")
-
-
-def _kept_drills(drills: Iterable[Mapping[str, Any]]) -> Iterator[PastDrill]:
-    for each in drills:
-        yield msgspec.convert(each, PastDrill)

@@ -112,6 +112,12 @@ class Conformance(msgspec.Struct):
     controls: Controls = msgspec.field(default_factory=Controls)
 
 
+class Rehearsal(msgspec.Struct):
+    """The rehearsal of an upgrade."""
+
+    controls: Controls = msgspec.field(default_factory=Controls)
+
+
 class Evidence(msgspec.Struct):
     """An ``evidence.json``."""
 
@@ -123,6 +129,7 @@ class Evidence(msgspec.Struct):
     aborted: bool
     drills: tuple[Drill, ...]
     conformance: Conformance | None = None
+    rehearsal: Rehearsal | None = None
     not_tested: tuple[Remark, ...] = ()
     profile: Named = msgspec.field(default_factory=Named)
     host: Host = msgspec.field(default_factory=Host)
@@ -159,6 +166,8 @@ class Summary(msgspec.Struct):
     profile: str = ""
     host: str = ""
     conformance: str | None = None
+    not_tested: tuple[Remark, ...] = ()
+    sign_offs: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class RegisterLine(msgspec.Struct):
@@ -243,5 +252,6 @@ def time_of(text: str) -> str:
 
 
 def host_of(host: Host) -> str:
-    """A machine in words, the same for two runs on alike machines."""
-    return f"{host.system}, {host.processors} processors"
+    """A machine in words, the same for two runs on alike machines: its kernel's release is left out."""
+    system, *rest = host.system.split(" ")
+    return f"{' '.join([system, *rest[-1:]])}, {host.processors} processors"

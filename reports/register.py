@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -121,7 +122,8 @@ class Register:
             The lines that were added, oldest run first.
         """
         known = {line["run_id"] for line in self.lines}
-        here = sorted(path.parent for path in self.runs_directory.glob(f"*/{JOURNAL}"))
+        # A pipe in the place of a journal would never end, and the lock is held: verify names it.
+        here = sorted(path.parent for path in self.runs_directory.glob(f"*/{JOURNAL}") if path.is_file())
         return [self._found(each) for each in here if each.name not in known and not is_live(each)]
 
     def _found(self, directory: Path) -> Line:
@@ -178,11 +180,11 @@ def hold(run_directory: Path) -> int:
 def is_live(run_directory: Path) -> bool:
     """Whether the process of a run still holds its journal."""
     try:
-        journal = os.open(run_directory / JOURNAL, os.O_RDONLY)
+        journal = os.open(run_directory / JOURNAL, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:
-        return not _taken(journal, fcntl.LOCK_SH)
+        return stat.S_ISREG(os.fstat(journal).st_mode) and not _taken(journal, fcntl.LOCK_SH)
     finally:
         os.close(journal)
 
@@ -252,8 +254,9 @@ def _ends(journal: Path) -> tuple[Line, bool]:
 
 def verdict_of(directory: Path) -> str:
     """What the evidence of a run says; ``error`` where there is none that can be read."""
+    path = directory / "evidence.json"
     try:
-        verdict = json.loads((directory / "evidence.json").read_bytes())["verdict"]
+        verdict = json.loads(path.read_bytes())["verdict"] if path.is_file() else "error"
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return "error"
     return verdict if isinstance(verdict, str) else "error"

@@ -40,6 +40,7 @@ def assess_rehearsal(
                                          unmeasured=Verdict.FAILED if back else Verdict.ERROR)  # fmt: skip
     findings = measures.check_findings(ours) + [each.as_record() for each in [*too_long, *uncaught]]
     reasons = [*_reasons(ours, closed, back, checks, controls)]
+    reasons += measures.unmeasured(objective) if back else []
     judged = [verdict for verdict, _ in reasons]
     # A check that had nothing to look at is a remark: the copy may hold no such thing.
     judged += [Verdict(row["verdict"]) for row in [*checks, *controls["rows"]]

@@ -10,9 +10,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from reports import register
+from reports import register, whole_register
+from reports.assessment import shaped
 from reports.population import PastRun, State, last_successes, summary_of
-from reports.records import canonical
+from reports.records import HarnessError, canonical
+from reports.register import Line
+from reports.sealed import DIFFERS, Trust
+from reports.verification import run_steps
 
 MOST_KEPT_BYTES: Final = 1_000_000
 _ON_DISK: Final = (State.CLOSED, State.ABORTED, State.BROKEN, State.RUNNING)
@@ -37,20 +41,22 @@ def plan(runs: Sequence[PastRun], now: datetime.datetime, *, keep_days: int, kee
     """
     here = [run for run in runs if run.state in _ON_DISK and run.directory.name == run.run_id]
     newest = {run.run_id for run in (here[-keep_last:] if keep_last else [])}
-    needed = {each.run.run_id: f"the last success of {each.architecture}" for each in last_successes(runs) if each.run}
+    successes = last_successes(runs, now)
+    needed = {each.run.run_id: f"the last success of {each.architecture}" for each in successes if each.run}
+    _, book = whole_register.register_steps(whole_register.beside(here[0].directory) if here else None, "")
     go, stay = [], []
     for run in here:
         opened = run.opened
         if opened is not None and (now - opened) <= datetime.timedelta(days=keep_days):
             continue
-        if reason := _stays(run, needed.get(run.run_id, ""), run.run_id in newest):
+        if reason := _stays(run, book, needed.get(run.run_id, ""), run.run_id in newest):
             stay.append((run, reason))
         else:
             go.append(run)
     return Plan(go=tuple(go), stay=tuple(stay))
 
 
-def _stays(run: PastRun, needed: str, newest: bool) -> str:
+def _stays(run: PastRun, book: Sequence[Line] | None, needed: str, newest: bool) -> str:
     if run.state is State.RUNNING or register.is_live(run.directory):
         return "it is running"
     if needed:
@@ -65,7 +71,21 @@ def _stays(run: PastRun, needed: str, newest: bool) -> str:
         kept = len(canonical(summary_of(run)))
     except (TypeError, ValueError) as problem:
         return f"its figures cannot be kept in the register: {problem}"
-    return "" if kept <= MOST_KEPT_BYTES else f"its figures take {kept:,} bytes, too many for the register"
+    if kept > MOST_KEPT_BYTES:
+        return f"its figures take {kept:,} bytes, too many for the register"
+    # What is in no line yet is registered before it is retired.
+    return _differs(run, book if run.registered else None)
+
+
+def _differs(run: PastRun, book: Sequence[Line] | None) -> str:
+    """What of a run's files is not as it must be: deleting them would leave the register to vouch for the figures."""
+    try:
+        with shaped(run.directory):
+            steps = list(run_steps(run.directory, Trust(), book))
+    except HarnessError as problem:
+        return f"it cannot be verified: {problem}"
+    wrong = next((step.text for step in steps if step.what == DIFFERS), "")
+    return f"its files differ, see verify: {wrong}" if wrong else ""
 
 
 def size(run: PastRun) -> int:

@@ -74,29 +74,35 @@ class Run:
         self._key_id: Final = key_id
         self._held: int | None = None
         try:
-            runs_directory.mkdir(parents=True, exist_ok=True)
-            # Under the register's lock, so that no other run meets a journal that nobody holds yet.
-            with register.locked(runs_directory) as book:
-                self.directory.mkdir()
-                journal = self.directory / register.JOURNAL
-                self.journal: Final = Journal(journal, clock=self.clock, redactor=self.redactor)
-                self._held = register.hold(self.directory)
-                self.found: Final = book.catch_up()
+            # Until the first event is written there was no run, and nothing of it stays.
+            with contextlib.ExitStack() as undo:
+                runs_directory.mkdir(parents=True, exist_ok=True)
+                # Under the register's lock, so that no other run meets a journal that nobody holds yet.
+                with register.locked(runs_directory) as book:
+                    self.directory.mkdir()
+                    undo.callback(shutil.rmtree, self.directory, ignore_errors=True)
+                    journal = self.directory / register.JOURNAL
+                    self.journal: Final = Journal(journal, clock=self.clock, redactor=self.redactor)
+                    undo.callback(self.journal.close)
+                    self._held = register.hold(self.directory)
+                    undo.callback(self.let_go)
+                    self.found: Final = book.catch_up()
+                self.journal.write(
+                    "run.opened",
+                    run_id=self.run_id,
+                    suite=dict(suite or {"name": "", "version": "", "commit": "", "source_sha256": ""}),
+                    command=list(command),
+                    profile=dict(profile or {"name": "", "sha256": ""}),
+                    host=describe_host(),
+                    interval_note=INTERVAL_NOTE,
+                )
+                undo.pop_all()
         except OSError as problem:
             raise UsageProblem(
                 str(self.directory),
                 seen=problem.strerror or str(problem),
                 remedy="name a directory that can be written to with --runs-directory",
             ) from None
-        self.journal.write(
-            "run.opened",
-            run_id=self.run_id,
-            suite=dict(suite or {"name": "", "version": "", "commit": "", "source_sha256": ""}),
-            command=list(command),
-            profile=dict(profile or {"name": "", "sha256": ""}),
-            host=describe_host(),
-            interval_note=INTERVAL_NOTE,
-        )
 
     def drill_directory(self, drill: str) -> Path:
         """The directory of one drill's ledger, made if need be; its name is the drill's, safe as a file name."""
@@ -234,7 +240,9 @@ class Run:
             self.journal.write("not_tested", what="evidence of past drills", reason=str(problem))
             return
         profile = next(event["profile"]["name"] for event in self._events() if event["kind"] == "run.opened")
-        self.journal.write("gate.past", **gate.past_of(runs, profile=profile, stand_in=opened["stand_in"]))
+        stand_in, opened_utc = opened["stand_in"], opened["utc"]
+        past = gate.past_of(runs, profile=profile, stand_in=stand_in, opened_utc=opened_utc)
+        self.journal.write("gate.past", **past)
 
     def discard(self) -> None:
         """Remove the run's directory: for a run that opened no drill. Of a run that did, everything stays.
@@ -311,12 +319,19 @@ def _commit(root: Path) -> str:
             git = (root / git.read_text("utf-8").removeprefix("gitdir:").strip()).resolve()
         head = (git / "HEAD").read_text("utf-8").strip()
         if not head.startswith("ref: "):
-            return head[:64]
+            return _only_digest(head)
         name = head.removeprefix("ref: ")
+        if not name.startswith("refs/") or ".." in name:
+            return ""  # git names nothing else: it is somebody's way to another file
         common = (git / (git / "commondir").read_text("utf-8").strip()) if (git / "commondir").exists() else git
         if (common / name).exists():
-            return (common / name).read_text("utf-8").strip()[:64]
+            return _only_digest((common / name).read_text("utf-8").strip())
         packed = (common / "packed-refs").read_text("utf-8").splitlines()
-        return next((line.split()[0] for line in packed if line.endswith(f" {name}")), "")
+        return _only_digest(next((line.split()[0] for line in packed if line.endswith(f" {name}")), ""))
     except (OSError, ValueError):
         return ""
+
+
+def _only_digest(text: str) -> str:
+    """A commit's SHA-1 or SHA-256; empty where the text is neither, so that no other file's words get into a run."""
+    return text if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", text) else ""

@@ -11,7 +11,7 @@ from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # pu
 
 from reports import evidence, register, sealing, sign_offs, signing, wording
 from reports.register import SUMS
-from reports.sealing import ATTESTATION, BrokenSums
+from reports.sealing import ATTESTATION, HALF_ATTESTATION, BrokenSums
 from reports.signing import NotAnEnvelope
 
 DIFFERS: Final = "DIFFERS"
@@ -45,17 +45,16 @@ class Trust:
 def seal_steps(directory: Path, trust: Trust) -> Iterator[Step]:
     """Every file of a run against its seal; all that differs is told, not the first alone."""
     apart = [ATTESTATION, *(path.name for path in sign_offs.there(directory).values())] if directory.is_dir() else []
-    links = [name for name in (SUMS, *apart) if (directory / name).is_symlink()]
-    if links:
-        yield differs(f"{links[0]} is a link to somewhere else")
+    odd = [name for name in (SUMS, *apart) if _is_odd(directory / name)]
+    if odd:
+        yield differs(f"{odd[0]} is no plain file, but a link, a directory or a device")
         return
     if not (directory / SUMS).is_file():
         yield from _unsealed(directory, trust, apart)
         return
-    content = (directory / SUMS).read_bytes()
     try:
-        sums = sealing.read_sums(content)
-    except BrokenSums as problem:
+        sums = sealing.read_sums((directory / SUMS).read_bytes())
+    except (OSError, BrokenSums) as problem:
         yield differs(f"{SUMS} is not one that a run is sealed with: {problem}")
         return
     wrong = list(_file_steps(directory, sums))
@@ -65,9 +64,17 @@ def seal_steps(directory: Path, trust: Trust) -> Iterator[Step]:
         yield _sign_off(directory, number, path, trust, intact=not wrong)
 
 
+def _is_odd(path: Path) -> bool:
+    return path.is_symlink() or (path.exists() and not path.is_file())
+
+
 def _unsealed(directory: Path, trust: Trust, apart: list[str]) -> Iterator[Step]:
     left = [name for name in apart if (directory / name).exists()]
-    if left:
+    # Asked of every file before one is opened: a pipe would never end.
+    odd = [name for name, path in sealing.listed(directory).items() if not path.is_file()]
+    if odd:
+        yield differs(f"{odd[0]} is no plain file")
+    elif left:
         yield differs(f"{SUMS} is not there, and {left[0]} is")
     elif trust.keys:
         yield differs(f"{SUMS} is not there: a run that is not sealed is not signed, and a key was given")
@@ -85,8 +92,10 @@ def _file_steps(directory: Path, sums: Mapping[str, str]) -> Iterator[Step]:
             yield differs(f"{name} is no plain file any more")
         elif register.digest_of(path) != digest:
             yield differs(f"{name} was altered: it is not the file whose digest {SUMS} holds")
+    # What an interrupted sealing leaves; beside a whole attestation it is one file too many.
+    half = "" if (directory / ATTESTATION).exists() else HALF_ATTESTATION
     for name in here:
-        if name not in sums:
+        if name not in sums and name != half:
             yield differs(f"{name} was added: {SUMS} does not list it")
 
 
@@ -100,8 +109,8 @@ def _attestation_steps(directory: Path, sums: Mapping[str, str], trust: Trust, *
         return
     try:
         whole, said = signing.opened(path.read_bytes())
-    except NotAnEnvelope:
-        yield differs(f"{ATTESTATION} was altered: it is not in the form that it is written in")
+    except (OSError, NotAnEnvelope):
+        yield differs(f"{ATTESTATION} was altered: it cannot be read, or is not in the form that it is written in")
         return
     if said.get("subject") != sealing.subjects(sums):
         yield differs(f"{SUMS} is not the one that {ATTESTATION} speaks of: one was altered, or is of another run")
@@ -120,13 +129,14 @@ def _attestation_steps(directory: Path, sums: Mapping[str, str], trust: Trust, *
 def _sign_off(directory: Path, number: int, path: Path, trust: Trust, *, intact: bool) -> Step:
     try:
         whole, said = signing.opened(path.read_bytes())
-    except NotAnEnvelope:
-        return differs(f"{path.name} was altered: it is not in the form that it is written in")
+    except (OSError, NotAnEnvelope):
+        return differs(f"{path.name} was altered: it cannot be read, or is not in the form that it is written in")
     if intact and (problem := sign_offs.problem_of(directory, number, said)):
         return differs(f"{path.name} {problem}")
     if not intact:
         return Step(what="sign-off", text=f"{path.name} is not looked at: files of the run differ")
-    by = wording.one_line(signing.signature_of(whole).keyid, 64)
+    signer = signing.signature_of(whole).keyid
+    by = wording.one_line(signer, 64) + (", the key of the run itself" if signer == key_id_of(directory) else "")
     if not trust.reviewer_keys:
         return Step(what="sign-off", text=f"{sign_offs.told(said)} ({by}, not checked: give --reviewer-key)")
     if signing.key_that_signed(whole, trust.reviewer_keys) is None:

@@ -6,6 +6,7 @@ sign-offs, which speak of it. The attestation is an in-toto test result: https:/
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import re
@@ -20,9 +21,10 @@ from reports.records import HarnessError, Verdict
 from reports.register import SUMS
 
 ATTESTATION: Final = "attestation.dsse.json"
+HALF_ATTESTATION: Final = f"{ATTESTATION}.half"
 SIGN_OFF: Final = re.compile(r"sign-off-([1-9][0-9]{0,3})\.dsse\.json")
 PREDICATE_TYPE: Final = "https://in-toto.io/attestation/test-result/v0.1"
-_LINE: Final = re.compile(r"([0-9a-f]{64})  ([^\x00-\x1f\x7f\\]+)\n")
+_LINE: Final = re.compile(r"([0-9a-f]{64})  ([^\x00-\x1f\x7f\\\ud800-\udfff]+)\n")
 # What exits with 1 has not passed, whatever the reason; a warning is a figure that nothing was asked of.
 _PASSED, _WARNED, _FAILED = "PASSED", "WARNED", "FAILED"
 
@@ -188,6 +190,8 @@ def write_whole(path: Path, content: bytes) -> None:
         half.write_bytes(content)
         half.replace(path)
     except OSError as problem:
+        with contextlib.suppress(OSError):
+            half.unlink(missing_ok=True)  # left there it would be a file that the seal does not list
         raise HarnessError(
             str(path), seen=problem.strerror or str(problem), remedy="make room for a few kilobytes"
         ) from None

@@ -13,6 +13,7 @@ from reports.measures import last_of
 from reports.records import UsageProblem, read_journal, read_lines
 from reports.register import SUMS, Line
 from reports.sealed import Step, Trust, differs, key_id_of, seal_steps
+from reports.sealing import ATTESTATION
 
 _UNSEALED: Final = (
     "journal.jsonl, the ledgers, what was witnessed and read, evidence.json; not report.html and junit.xml,"
@@ -97,26 +98,61 @@ def _record_steps(directory: Path, book: Sequence[Line] | None) -> Iterator[Step
         yield differs(f"{path}: something follows the line that closed the run")
         return
     yield Step(what="journal", text=f"{lines:,} events, their chain of digests holds")
-    if problem_seen := next(_promises(run, book), ""):
+    interrupted = _interrupted(run, book)
+    if problem_seen := next(_promises(run, book, interrupted), ""):
         yield differs(problem_seen)
+        return
+    if interrupted:
+        yield Step(what="sealing", text=interrupted)
+    yield from _origin(run, book)
+    written = (directory / evidence.FILE_NAME).exists()
+    if not events and not written:
+        yield Step(what="verdict", text="error: aborted, before its first event was written", holds=False)
         return
     for step in _fact_steps(run):
         yield step
         if not step.holds:
             return
-    if not run.ended and not (directory / evidence.FILE_NAME).exists():
+    if not run.ended and not written:
         yield from _aborted(assess_events(events, directory))
-        return
-    yield from _figure_steps(run)
+    elif interrupted and not written:
+        yield Step(what="verdict", text="error: closed, and killed before its evidence was written", holds=False)
+    else:
+        yield from _figure_steps(run)
 
 
-def _promises(run: _Run, book: Sequence[Line] | None) -> Iterator[str]:
+def _interrupted(run: _Run, book: Sequence[Line] | None) -> str:
+    """What a run that was killed while it was sealed lacks, as the register of the next run knows it; else empty.
+
+    Only what a later run registered can be so: a run that sealed itself stands in its line as sealed, with its key.
+    """
+    line = register.latest(book or ()).get(run.directory.resolve().name)
+    head = last_of(run.events, "register.head")
+    if line is None or head is None or not run.ended or line["key_id"]:
+        return ""
+    if line["state"] == register.UNSEALED and not (run.directory / SUMS).exists():
+        return "its sealing was interrupted: not sealed, not signed"
+    if line["state"] == register.SEALED and head["key_id"] and not (run.directory / ATTESTATION).exists():
+        return "its sealing was interrupted: sealed, not signed"
+    return ""
+
+
+def _origin(run: _Run, book: Sequence[Line] | None) -> Iterator[Step]:
+    """A run that knows no line before its own is told of: it may be the first of another register, brought here."""
+    line, head = register.latest(book or ()).get(run.directory.resolve().name), last_of(run.events, "register.head")
+    if line is not None and head is not None and head["previous"] is None and line["n"] > 0:
+        text = f"no line before line {line['n']} is known to it: begun beside the first run, or of another register"
+        yield Step(what="origin", text=text)
+
+
+def _promises(run: _Run, book: Sequence[Line] | None, interrupted: str) -> Iterator[str]:
     """What the journal says of itself among other runs that is not so."""
     head = last_of(run.events, "register.head")
-    if head is not None and run.ended and not (run.directory / SUMS).exists():
-        yield f"{SUMS} is not there, and the journal says that the run was to be sealed"
-    if head is not None and run.ended and head["key_id"] and key_id_of(run.directory) != head["key_id"]:
-        yield f"the run is not signed by the key {head['key_id']}, as the journal says that it was to be"
+    if head is not None and run.ended and not interrupted:
+        if not (run.directory / SUMS).exists():
+            yield f"{SUMS} is not there, and the journal says that the run was to be sealed"
+        if head["key_id"] and key_id_of(run.directory) != head["key_id"]:
+            yield f"the run is not signed by the key {head['key_id']}, as the journal says that it was to be"
     if book is None:
         return
     name = run.directory.resolve().name
@@ -125,6 +161,10 @@ def _promises(run: _Run, book: Sequence[Line] | None) -> Iterator[str]:
     line = register.latest(book)[name]
     if run.ended and line["verdict"] != register.verdict_of(run.directory):
         yield f"line {line['n']} of the register says {line['verdict']}, and the evidence of {name} does not"
+    if line["opened_utc"] != (run.events[0]["utc"] if run.events else ""):
+        yield f"line {line['n']} of the register says that {name} was opened at another time than its journal does"
+    if line["state"] != register.SEALED and (line["state"] == register.ABORTED) == run.ended:
+        yield f"line {line['n']} of the register says {line['state']}, and the journal of {name} does not"
     if head is None or head["previous"] is None:
         return
     before, own = head["previous"], line["n"]
@@ -154,6 +194,9 @@ def _figure_steps(run: _Run) -> Iterator[Step]:
     computed = assess_events(run.events, run.directory)
     if difference := first_difference(kept, computed):
         yield differs(f"evidence.json, {difference}")
+        return
+    if not run.ended:
+        yield differs("evidence.json is there, and its run was never closed: it was added")
         return
     yield Step(what="figures", text="every figure computed again from the journal and its files is the same")
     if "gate" in computed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,8 @@ from reports.sealed import DIFFERS, Step, Trust, differs
 from reports.sealing import ATTESTATION
 from reports.verification import run_steps
 
+RUN_ID: Final = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
+_REPEATED: Final = ("opened_utc", "sha256", "verdict", "key_id")
 _OF_A_RUN: Final = (JOURNAL, SUMS, "evidence.json", ATTESTATION)
 
 
@@ -71,7 +74,7 @@ def all_steps(runs_directory: Path, trust: Trust, head: str = "") -> Iterator[St
     unsealed = {path.name: known[path.name]["n"] for path in runs if _without_seal(path, known)}
     spoken_of = -1  # the last line of the register that a signed run speaks of, and so vouches for
     for path in runs:
-        if path in live:
+        if path in live and path.name not in known:
             yield Step(what="run", text=f"{path.name} is running and not looked at")
             continue
         # What was never sealed bears no signature of its own; a later run that is signed speaks of its line.
@@ -80,12 +83,15 @@ def all_steps(runs_directory: Path, trust: Trust, head: str = "") -> Iterator[St
         if path.name not in unsealed and all(step.holds for step in steps):
             spoken_of = max(spoken_of, _previous(path))
     if trust.keys:
-        yield from (_unspoken(name, known[name]) for name, n in unsealed.items() if n > spoken_of)
+        yield from _without_signature(list(unsealed), book or [], spoken_of)
     for path in here:
-        if path not in runs:
+        if path not in runs and _never_began(path):
+            yield Step(what="run", text=f"{path.name} is empty: killed before its journal was made")
+        elif path not in runs:
             yield differs(f"{path.name} is no run, and nothing is known of it")
     if book is None and not last and any((path / SUMS).exists() for path in runs):
         yield differs(f"{register.FILE_NAME} is not there, and sealed runs are")
+    yield from _retired(book or [], spoken_of if trust.keys else None)
     yield from _missing(runs_directory, book or [])
     yield from last
 
@@ -97,14 +103,61 @@ def _without_seal(path: Path, known: Mapping[str, Line]) -> bool:
 
 def _previous(path: Path) -> int:
     """The number of the register's line that a run, which holds, knows to be before it; -1 where there is none."""
+    if not (path / evidence.FILE_NAME).exists():
+        return -1
     previous = evidence.read(path / evidence.FILE_NAME).get("previous")
     return previous["n"] if previous else -1
 
 
-def _unspoken(name: str, line: Line) -> Step:
-    """A run that nothing signed speaks of: its files can be made up, unless all that they say is that it broke."""
-    text = f"run {name} is {line['state']}, and no later run is signed: nothing that is signed speaks of it"
-    return differs(text) if line["state"] == register.UNSEALED else Step(what="unsigned", text=text)
+def _never_began(path: Path) -> bool:
+    """Whether it is the directory of a run with nothing in it: nothing can be hidden in it either."""
+    return (
+        RUN_ID.fullmatch(path.name) is not None and not path.is_symlink() and path.is_dir() and not any(path.iterdir())
+    )
+
+
+def _without_signature(names: Sequence[str], book: Sequence[Line], spoken_of: int) -> Iterator[Step]:
+    """Runs that bear no signature, where a key was given: their files can be made up.
+
+    One that says of itself only that it broke is told of. One that says more must lie before the first signed run, and
+    a later signed run must speak of it: from then on every run that came to its end was to be signed, and the next
+    signed run would vouch for whatever it finds in the register.
+    """
+    first = next((line["n"] for line in book if line["key_id"]), len(book))
+    known = register.latest(book)
+    for name in names:
+        line = known[name]
+        unspoken, late = line["n"] > spoken_of, line["n"] > first
+        text = f"run {name} is {line['state']}"
+        if line["state"] == register.ABORTED:
+            more = "no later run is signed: nothing that is signed speaks of it" if unspoken else "bears no signature"
+            yield Step(what="unsigned", text=f"{text}, and {more}")
+        elif late:
+            yield differs(f"{text}, after the first signed run: its sealing was interrupted, or it was made up")
+        elif unspoken:
+            yield differs(f"{text}, and no later run is signed: nothing that is signed speaks of it")
+
+
+def _retired(book: Sequence[Line], spoken_of: int | None) -> Iterator[Step]:
+    """Each deleted run is told of: its line must repeat the one before it, and its files cannot be looked at any more.
+
+    Args:
+        book: the lines of the register.
+        spoken_of: the last line that a signed run vouches for; ``None`` where no key was given.
+    """
+    before: dict[str, Line] = {}
+    for line in book:
+        was, before[line["run_id"]] = before.get(line["run_id"]), line
+        if line["state"] != register.RETIRED:
+            continue
+        text = f"run {line['run_id']}: {line['verdict']}, retired by line {line['n']}"
+        if was is None or any(line[key] != was[key] for key in _REPEATED):
+            yield differs(f"{text}, and no line before it says so")
+        elif spoken_of is not None and was["n"] > spoken_of:
+            yield differs(f"{text}, and nothing that is signed speaks of it: it may never have been")
+        else:
+            later = "" if spoken_of is None or line["n"] <= spoken_of else "; nothing that is signed speaks of this yet"
+            yield Step(what="retired", text=wording.one_line(f"{text}{later}"))
 
 
 def _one(path: Path, trust: Trust, book: Sequence[Line] | None) -> Iterator[Step]:
@@ -118,7 +171,7 @@ def _one(path: Path, trust: Trust, book: Sequence[Line] | None) -> Iterator[Step
         yield differs(f"run {path.name}: {step.text}")
     if not wrong:
         verdict = next((step.text.partition(",")[0] for step in steps if step.what == "verdict"), "no verdict")
-        told = [step.text for step in steps if step.what in ("signature", "sign-off")]
+        told = [step.text for step in steps if step.what in ("signature", "sealing", "origin", "sign-off")]
         yield Step(what="run", text=wording.one_line(f"{path.name} holds: {'; '.join([verdict, *told])}"))
 
 

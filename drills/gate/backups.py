@@ -13,7 +13,7 @@ from fixtures.backup_set import COMPONENTS, BackupPlaces
 from fixtures.deployment import Observed
 from fixtures.objectives import BackupObjectives
 from fixtures.profile import Profile
-from reports.records import utc_now, utc_stamp
+from reports.records import HarnessError, utc_now, utc_stamp
 
 MAKE: Final = "make a backup and see that it ends well; docs/backup-freshness.md"
 
@@ -40,6 +40,21 @@ def ages(deployment: Observed, places: BackupPlaces | None, profile: Profile, as
     """Of each component, from the backup sets; each byte of the newest usable set of each is digested."""
     sets = [] if places is None else _sets(deployment, places)
     return [_aged(component, places is not None, sets, profile, asked) for component in COMPONENTS]
+
+
+def unread(problem: HarnessError, profile: Profile, asked: BackupObjectives) -> list[Aged]:
+    """Of each component that its sets could not be looked at, and why."""
+    found = []
+    for component in COMPONENTS:
+        limit_ns, source = _limit(component, 0, profile, asked)
+        seen = f"{problem.probed}: {problem.seen}"
+        found.append(
+            Aged(
+                component=component, known=True, seen="", age_ns=None, limit_ns=limit_ns, limit_source=source,
+                remedy=problem.remedy, error=seen,
+            )
+        )  # fmt: skip
+    return found
 
 
 def ages_with_fetched(found: list[Aged], backups: Backups, profile: Profile, asked: BackupObjectives) -> list[Aged]:

@@ -11,6 +11,7 @@ import psycopg
 
 from checks.checked import Check
 from checks.contents import LARGE_OBJECTS, digest_on
+from checks.snapshot import fix_settings
 from checks.upgraded import Allowed, judge_rows, judge_sequences, kept_columns
 from drills.controls.bench import Control, Seen
 from drills.controls.prove import database_copy
@@ -73,6 +74,8 @@ def controls(proof: Proof) -> Iterator[Control]:
 def _undone(proof: Proof) -> Iterator[psycopg.Connection[Any]]:
     """The data of before, in a transaction that is rolled back, without triggers and keys in the way."""
     with proof.before.connect() as connection, connection.transaction(force_rollback=True):
+        # As the rows were read that it is held against: a database may have a time zone of its own.
+        fix_settings(connection)
         connection.execute("SET LOCAL session_replication_role = replica")
         yield connection
 

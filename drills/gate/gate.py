@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from checks.checked import checked
-from checks.conformance.registry import Conformance
+from checks.conformance.registry import Conformance, every_check
 from checks.conformance.subject import Subject
 from drills.gate import backups, prerequisites
 from drills.gate.reference import upgrade_of
@@ -59,7 +59,10 @@ class Gate:
 
     def see_backups(self) -> None:
         """Look at the backup sets: how old the newest usable one of each component is."""
-        self._found = backups.ages(self.subject.deployment, self.subject.sets(), self._profile, self._asked)
+        try:
+            self._found = backups.ages(self.subject.deployment, self.subject.sets(), self._profile, self._asked)
+        except HarnessError as problem:  # says nothing of the restore, which goes on
+            self._found = backups.unread(problem, self._profile, self._asked)
 
     def tell_backups(self) -> None:
         """Write how old they are, once it is known which were fetched.
@@ -72,6 +75,8 @@ class Gate:
             found = backups.ages_with_fetched(found, self.shadow.backups, self._profile, self._asked)
         for each in found:
             self._record.journal.write("gate.backup", **backups.as_record(each))
+        if broken := next((each for each in found if each.error), None):
+            raise HarnessError("the backup sets", seen=broken.error, remedy=broken.remedy)
         bad = [each for each in found if each.known and (each.age_ns is None or each.age_ns > each.limit_ns)]
         if bad:
             raise Failure("; ".join(f"backup of the {each.component}: {each.seen}" for each in bad))
@@ -136,5 +141,6 @@ def opened(
         targets={name: dataclasses.asdict(objective) for name, objective in objectives.items()},
         frequency={name: dataclasses.asdict(objective) for name, objective in asked.frequency.items()},
         stale_days=profile.evidence.stale_days,
+        checks=sorted(every_check()),
         upgrade={"old": upgrade.old, "new": upgrade.new} if upgrade else None,
     )

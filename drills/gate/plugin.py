@@ -78,8 +78,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if profile.nodes is not None or (profile.architecture == HIGH_AVAILABILITY and profile.own):
         raise pytest.UsageError("option --gate: a shadow restore is of one server. Remedy: name the leader in a profile"
                                 " without cluster.nodes")  # fmt: skip
-    opened(record, profile, deployment=profile.name, stand_in=profile.attached is None,
-           objectives=config.stash[OBJECTIVES], asked=_asked(config))  # fmt: skip
+    try:
+        opened(record, profile, deployment=profile.name, stand_in=profile.attached is None,
+               objectives=config.stash[OBJECTIVES], asked=_asked(config))  # fmt: skip
+    except UsageProblem as problem:
+        raise pytest.UsageError(str(problem)) from None
     try:
         return (yield)
     except pytest.UsageError as problem:

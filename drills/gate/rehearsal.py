@@ -20,11 +20,20 @@ from checks.upgraded import Allowed
 from drills import shadow_verification, watching
 from drills.chain import Chain
 from drills.controls.prove import database_copy, prove_each
-from drills.gate.before import Before, Compared, compare_objects, compare_rows, compare_structure, see_before
+from drills.gate.before import (
+    Before,
+    Compared,
+    compare_objects,
+    compare_rows,
+    compare_structure,
+    see_before,
+    see_restructured,
+)
 from drills.gate.controls import Proof, controls
 from drills.gate.copy import copy_of, subject_of
 from drills.gate.trying import Tried, asking, boot_and_await, first_line, try_services
 from drills.gate.versions import judge_versions, versions_of
+from drills.gate.ways_out import close_ways_out
 from drills.probe import Prober
 from drills.shadow import EMPTY_BYTES, Shadow
 from drills.shadow_probe import client_of
@@ -60,7 +69,9 @@ class Rehearsal(Chain):
         self.site = dataclasses.replace(shadow.site, id=REHEARSAL, directory=shadow.site.directory / "rehearsal")
         self.site.directory.mkdir()
         self._held = contextlib.ExitStack()
-        self._allowed = Allowed(renamed=upgrade.renamed, may_change=upgrade.may_change)
+        self._allowed = Allowed(
+            renamed=upgrade.renamed, may_change=upgrade.may_change, may_grow=upgrade.may_grow
+        )  # fmt: skip
         self._said: list[Finished] = []
         self._before: Before | None = None
         self._compared: Compared | None = None
@@ -81,16 +92,27 @@ class Rehearsal(Chain):
         self.site.processes.record = functools.partial(watching.journal_command, self.journal, self.id, self._said)
 
     def prepare(self) -> None:
-        """Set a copy of the restored data aside, untouched, to hold the upgraded data against."""
+        """Set a copy of the restored data aside, untouched, to hold the upgraded data against.
+
+        Raises:
+            HarnessError: there is no room for it, or the copy could reach the deployment by itself.
+        """
         site, name = self.site, f"enprivacy_drill_before_{self.site.record.run_id.lower()}"
         looked = self._shadow.looked
         assert looked is not None
         with self._phase("set aside"):
             require_room(site.directory, EMPTY_BYTES + COPIES * looked.database_bytes + 2 * looked.object_bytes)
             site.sandbox.stop_services()
+            reason = "dropped in the copy, so that its server logs in to no other: what needs it does not work there"
+            for mapping in self._close_ways_out():
+                self.journal.write("not_tested", drill=self.id, what=f"the user mapping of {mapping}", reason=reason)
             self._tell(self._backup, self.upgrade_settings.old, Tried(works=True, seen="the shadow restore"))
             self._held.enter_context(database_copy(site.sandbox.database, name))
             self._before = see_before(site, name)
+
+    def _close_ways_out(self) -> list[str]:
+        """Before the new version comes to a copy; the user mappings that were dropped in it."""
+        return close_ways_out(self.site.sandbox.database) if self.site.settings.egress_closed else []
 
     @property
     def _backup(self) -> str:
@@ -146,6 +168,8 @@ class Rehearsal(Chain):
                 bucket = compare_objects(before, check, booted=booted_at)
             if not self._works:
                 return
+            with self._check("the services leave the structure as the upgrade left it") as check:
+                check.findings, check.looked_at = see_restructured(site, held)
             with self._check("references after the upgrade", optional=True) as check:
                 if not site.references_query:
                     raise NotGiven("references to objects", remedy="give queries.references in the profile")
@@ -214,6 +238,7 @@ class Rehearsal(Chain):
             return
         with self._phase("new version on old data"):
             self.site.sandbox.stop_services()
+            self._close_ways_out()
             tried = try_services(self.site, self.upgrade_settings.services, name=self._name("new-on-old"))
             self._tell(self._backup, self.upgrade_settings.new, tried)
 

@@ -30,5 +30,10 @@ def versions_of(sandbox: Sandbox, upgrade: UpgradeSettings) -> dict[str, str]:
 
 def judge_versions(found: Mapping[str, str], wanted: str) -> list[Finding]:
     """Those that are of another version than the one wanted: one that begins otherwise."""
-    other = [(0, f"{name} says {said!r}, not {wanted}") for name, said in found.items() if not said.startswith(wanted)]
+    other = [(0, f"{name} says {said!r}, not {wanted}") for name, said in found.items() if not _is_of(said, wanted)]
     return summed_up("UPGRADE-OTHER-VERSION", "version", other)
+
+
+def _is_of(said: str, wanted: str) -> bool:
+    """Whether a version is the one wanted, or one of it: 3.1.4 is of 3.1, and 3.10 is not."""
+    return said.startswith(wanted) and not said[len(wanted) :][:1].isdigit()

@@ -16,7 +16,8 @@ HELP: Final = "say which runs are older than is wanted, and with --delete remove
 _HELP: Final = """\
 Lists the runs that are older than --keep-days, and deletes them only with --delete. Of each deleted run the register
 (register.jsonl) keeps a line: that it was retired, its digest, its verdict and its figures, so that the history goes on
-telling of it. What is never deleted: a run at work, the last success of each kind, and what cannot be read.
+telling of it. What is never deleted: a run at work, the last success of each kind, what cannot be read, and
+what does not verify (a run of an older version: with the version that wrote it).
 Exit status 1: something could not be removed.
 """
 

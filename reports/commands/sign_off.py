@@ -10,7 +10,7 @@ from typing import Final
 
 from reports import commands, evidence, sign_offs, signing, whole_register, wording
 from reports.assessment import shaped
-from reports.sealed import Trust
+from reports.sealed import Trust, key_id_of
 from reports.verification import run_steps
 
 NAME: Final = "sign-off"
@@ -53,5 +53,8 @@ def run(given: argparse.Namespace) -> int:
     if operator and operator.strip().casefold() == given.reviewer.strip().casefold():
         said = f"{wording.one_line(operator, 200)} is the operator of this run: a review is another person's"
         print(f"warning: {said}", file=sys.stderr)
+    if signer.public_key.keyid == key_id_of(directory):
+        print("warning: this key signed the run itself: a review is another person's, with another key",
+              file=sys.stderr)  # fmt: skip
     print(f"signed off {path}, by the key {signer.public_key.keyid}")
     return commands.GOOD

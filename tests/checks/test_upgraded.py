@@ -4,7 +4,7 @@ import pytest
 
 from checks.contents import TableDigest
 from checks.snapshot import SequencePosition
-from checks.upgraded import Allowed, judge_rows, judge_sequences, judge_structure, kept_columns
+from checks.upgraded import Allowed, judge_restructured, judge_rows, judge_sequences, judge_structure, kept_columns
 
 NOTHING = Allowed(renamed={}, may_change=())
 BEFORE = {"app.users": ["id", "name"], "app.keys": ["id", "key"]}
@@ -64,3 +64,15 @@ def test_structure_that_is_gone_is_a_notice_and_a_renamed_column_is_none():
     assert counts == {"catalogue objects kept": 0, "catalogue objects added": 1}
     allowed = Allowed(renamed={"app.users.name": "full_name"}, may_change=())
     assert judge_structure(before, {}, allowed)[0][0].count == 1
+
+
+def test_a_service_that_migrates_when_it_starts_is_found_and_a_table_that_it_adds_is_none():
+    assert codes(judge_restructured(BEFORE, BEFORE | {"app.users": ["id"]})) == ["UPGRADE-DROPS-DATA"]
+    assert judge_restructured(BEFORE, BEFORE | {"app.new": ["id"]}) == []
+
+
+def test_a_table_that_may_grow_may_not_shrink_and_not_change_in_place():
+    kept = kept_columns(BEFORE, BEFORE, NOTHING)
+    lost, altered = ["UPGRADE-LOSES-ROWS"], ["UPGRADE-ALTERS-ROWS"]
+    for after, found in ((rows(4, "b"), []), (rows(2), lost), (rows(3, "b"), altered)):
+        assert codes(judge_rows({"app.users": rows(3)}, {"app.users": after}, kept, may_grow=["app.users"])) == found

@@ -142,6 +142,37 @@ def test_a_control_that_was_not_caught_stands_open_on_the_page(shown):
     assert "<b>Not caught:</b> <bdi>row lost</bdi>" in text
 
 
+def test_the_record_of_the_tests_is_linked_only_where_it_lies(made):
+    run = made()
+    assert "report.html" not in auditor_page.render(assess_run(run.directory), run.directory, [])
+    (run.directory / "report.html").write_text("")
+    assert '<a href="report.html">' in auditor_page.render(assess_run(run.directory), run.directory, [])
+
+
+REHEARSED = {
+    "old": "3.0", "new": "3.1", "verdict": "failed", "reasons": ["it was too slow"], "matrix": [], "checks": [],
+    "upgrade_time": {"achieved_ns": S, "lower_ns": 0, "uncertainty_ns": 5},
+    "rollback_time": {"achieved_ns": S, "lower_ns": 0, "uncertainty_ns": 5},
+    "objective": {"target_ns": None, "source": "unset", "verdict": "no target"},
+    "findings": [{"code": "UPGRADE-LOSES-ROWS", "title": "Rows went", "severity": "failure", "seen": "one",
+                  "where": "", "remedy": "do not"}],
+    "controls": {"planted": 1, "caught": 0, "score": "0/1", "rows": [
+        {"control": "row lost by it", "breaks": "a row", "expects": ["UPGRADE-LOSES-ROWS"], "saw": [], "caught": False,
+         "error": "", "verdict": "failed", "twin": False}]},
+    "not_tested": [{"what": "the way back under load", "reason": "nobody asked"}],
+}  # fmt: skip
+
+
+def test_a_rehearsal_is_counted_and_its_exceptions_and_controls_are_told(made, tags_of):
+    run = made()
+    text = auditor_page.render(assess_run(run.directory) | {"rehearsal": REHEARSED}, run.directory, [])
+    tags_of(text)
+    assert "a rehearsal of an upgrade (failed), 1 finding that fails the run" in text
+    exceptions, controlled = text[text.index('id="exceptions"') :], text[text.index('id="controls"') :]
+    assert "UPGRADE-LOSES-ROWS" in exceptions and "the way back under load" in exceptions
+    assert "rehearsal of the upgrade</bdi>: 0/1 caught" in controlled and "row lost by it" in controlled
+
+
 def test_every_file_of_the_run_is_named_with_its_digest(shown):
     text, evidence = shown()
     for name in ("journal.jsonl", f"{DRILL}/ledger.jsonl", f"{DRILL}/observed.jsonl"):

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
-from reports import wording
-from reports.templates import value_at
+from reports import heat_map, wording
+from reports.population import PastDrill, PastRun, State
+from reports.records import Verdict
+from reports.templates import style, value_at
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
@@ -221,3 +223,28 @@ def test_hostile_text_runs_nowhere_and_stays_small(replayed, opened):
         assert not set(seen) & {"\u202e", "\u2066", "\x1b", "\x00"}
         assert "<U+202E>" in seen
         assert (directory / name).stat().st_size < 2_000_000
+
+
+COLLISIONS = """() => {
+  const frame = document.querySelector('svg').getBoundingClientRect();
+  const texts = [...document.querySelectorAll('svg text')].map(node => [node, node.getBoundingClientRect()]);
+  const outside = texts.filter(([, at]) => at.left < frame.left || at.right > frame.right || at.top < frame.top);
+  const level = texts.filter(([node]) => !node.hasAttribute('transform'));
+  const across = level.filter(([, at]) => level.some(([, of]) => of !== at && at.left < of.right - 1
+    && of.left < at.right - 1 && at.top < of.bottom - 2 && of.top < at.bottom - 2));
+  return [...outside, ...across].map(([node]) => node.textContent);
+}"""
+
+
+def test_no_name_of_a_coverage_map_lies_over_another_or_outside_of_it(chromium):
+    names = [f"{which}_{'and_a_very_long_name' * 3}" for which in range(20)]
+    drills = tuple(PastDrill(drill="d", architecture="a", provider="p", level="destroy", disaster=name, scale={},
+                             methods={"configuration": name, "database": name}, stand_in=True, not_stock="",
+                             verdict=Verdict.PASSED, negative_control=False) for name in names)  # fmt: skip
+    run = PastRun(run_id="r", directory=Path(), state=State.CLOSED, verdict=Verdict.PASSED, drills=drills)
+    (drawn,) = heat_map.heat_maps([run], "map")
+    page = chromium.new_page(viewport={"width": 1200, "height": 900})
+    page.set_content(f'<style>{style("shared.css")}</style><div class="restore-evidence">{drawn.svg}</div>')
+    assert page.locator("svg text").count() > 800
+    assert page.evaluate(COLLISIONS) == []
+    page.close()

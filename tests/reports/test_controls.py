@@ -12,6 +12,7 @@ from reports.controls import Status
 from reports.records import UsageProblem
 
 RUN = "20261122T210403Z-4f9a"
+CAUGHT = {"control": "health-never_ready", "verdict": "passed", "expects": ["HEALTH-NOT-READY"]}
 HOSTILE = "<script>x</script> | **b** \x1b[31m \u202e [a](http://b)"
 
 
@@ -111,6 +112,14 @@ def test_a_time_that_was_held_to_no_target_supports_no_control_that_asks_for_one
     assert of(assessed(rto=60_000_000_000), "NIST 800-53r5 CP-10(4)").supporting
 
 
+def test_a_time_that_is_not_stock_supports_no_control_that_asks_for_one(assessed):
+    made = assessed(rto=60_000_000_000)
+    rebuilt = {"rebuilt": {"timing": {"stock": False, "label": "NOT STOCK: ttl 5 s"}}}
+    found = made | {"drills": [made["drills"][0] | rebuilt]}
+    assert of(found, "NIST 800-53r5 CP-10(4)").others[0].why == "its timing is not stock"
+    assert of(found, "NIST 800-53r5 CP-4").supporting
+
+
 def test_a_restore_without_a_look_at_the_backup_set_does_not_support_what_asks_for_one(run):
     drill = run["drills"][0]
     without = drill | {"checks": [check for check in drill["checks"] if check["check"] != "backup set"]}
@@ -125,16 +134,21 @@ def test_a_negative_control_of_a_cluster_bears_on_nothing(run):
 
 def test_a_check_supports_the_controls_that_it_names_and_no_other(run):
     check = {"check": "health-x", "supports": ["NIST 800-53r5 SI-6", "NIST 800-53r5 CP-4", "no control of ours"]}
-    found = controls.supported_by(run | {"drills": [], "conformance": conformance(check)})
+    found = controls.supported_by(run | {"drills": [], "conformance": conformance(check, controls=[CAUGHT])})
     assert [support.control.id for support in found if support.results] == ["SI-6"]
     assert next(support for support in found if support.results).status is Status.SUPPORTED
 
 
-def test_a_check_whose_planted_fault_was_not_caught_supports_nothing(run):
+def test_a_check_whose_planted_fault_was_not_caught_or_not_planted_supports_nothing(run):
     check = {"check": "health-x", "supports": ["NIST 800-53r5 SI-6"]}
-    missed = {"control": "health-never_ready", "verdict": "failed"}
-    found = of(run | {"conformance": conformance(check, controls=[missed])}, "NIST 800-53r5 SI-6")
-    assert (found.supporting, found.others[0].why[:7]) == ((), "a fault")
+    for others, told in (
+        ([CAUGHT, CAUGHT | {"verdict": "failed"}], "a fault planted to prove the checks of its kind was not caught"),
+        ([], "no fault was planted to prove the checks of its kind"),
+        ([CAUGHT | {"control": "backups-too_old"}], "no fault was planted to prove the checks of its kind"),
+        ([CAUGHT | {"expects": []}], "no fault was planted to prove the checks of its kind"),  # a healthy twin alone
+    ):
+        found = of(run | {"conformance": conformance(check, controls=others)}, "NIST 800-53r5 SI-6")
+        assert (found.supporting, found.others[0].why) == ((), told)
 
 
 def test_a_matrix_counts_every_run_of_its_period_and_no_other(population):

@@ -1,11 +1,14 @@
 """The decision from facts alone: what makes a go, a no-go, and what leaves it undecided."""
 
 import copy
+import dataclasses
+from pathlib import Path
 
 import pytest
 
 from reports import gate
-from reports.records import HarnessError
+from reports.population import PastDrill, PastRun, State
+from reports.records import HarnessError, Verdict
 
 HOUR = 3600 * 10**9
 SET = {"target_ns": 4 * HOUR, "source": "tier standard"}
@@ -43,7 +46,7 @@ SHADOW = {
     "objectives": [{"objective": "rto", "achieved_ns": HOUR}, {"objective": "rpo", "achieved_ns": HOUR}],
 }  # fmt: skip
 REHEARSAL = {
-    "old": "3.0", "new": "3.1", "verdict": "passed", "findings": [], "reasons": [],
+    "old": "3.0", "new": "3.1", "verdict": "passed", "findings": [], "reasons": [], "not_tested": [],
     "upgrade_time": {"achieved_ns": HOUR}, "rollback_time": {"achieved_ns": HOUR},
 }  # fmt: skip
 EVIDENCE = {
@@ -132,6 +135,25 @@ def test_on_the_day_on_which_it_grows_stale_evidence_still_counts():
     assert decided(past("2026-08-25T00:00:00.000000Z"))["decision"] == "go"
 
 
+def test_a_drill_of_a_clock_that_is_ahead_proves_nothing():
+    found = decided(past("2099-01-01T00:00:00.000000Z"))
+    assert (found["decision"], found["reasons"][0]["code"]) == ("no-go", "EVIDENCE-STALE")
+    assert "some clock is wrong" in found["reasons"][0]["seen"]
+
+
+@pytest.mark.parametrize("wrong", [{"verdict": Verdict.ERROR}, {"state": State.ABORTED},
+                                   {"opened_utc": "2099-01-01T00:00:00Z"}])  # fmt: skip
+def test_a_drill_of_a_run_that_broke_off_or_by_a_clock_that_is_ahead_is_not_the_last(wrong):
+    drill = PastDrill(drill="d", architecture="a", provider="p", level="shadow", disaster="", methods={}, scale={},
+                      stand_in=False, verdict=Verdict.PASSED, negative_control=False, not_stock="")  # fmt: skip
+    good = PastRun(run_id="good", directory=Path(), state=State.CLOSED, verdict=Verdict.FAILED, profile="a.toml",
+                   opened_utc="2026-11-01T00:00:00Z", drills=(drill,))  # fmt: skip
+    later = dataclasses.replace(good, run_id="later", opened_utc="2026-11-02T00:00:00Z")
+    told = {"profile": "a.toml", "stand_in": False, "opened_utc": EVIDENCE["opened_utc"]}
+    assert gate.past_of([good, later], **told)["last"]["run_id"] == "later"
+    assert gate.past_of([good, dataclasses.replace(later, **wrong)], **told)["last"]["run_id"] == "good"
+
+
 def test_a_run_that_is_no_gate_decides_nothing():
     assert decided(without=("gate.opened",)) is None
 
@@ -150,3 +172,37 @@ def test_hostile_text_of_a_reason_is_bounded_and_shown_on_its_line():
     shown = [text for text, _ in gate.lines(found)]
     assert all("\n" not in text and "\x1b" not in text and "‮" not in text for text in shown)
     assert shown[0].startswith("NO-GO (exit code 1) for the upgrade of acme from 3.0 to 3.1")
+
+
+def test_a_check_of_the_deployment_that_was_left_out_leaves_the_gate_undecided():
+    found = decided(opened(checks=["a", "b", "c"]))
+    assert (found["decision"], found["reasons"][0]["code"]) == ("undecided", "CONFORMANCE-LEFT-OUT")
+    assert decided(opened(checks=["a", "b"]))["decision"] == "go"
+
+
+def test_a_failure_of_the_run_that_no_reason_explains_is_no_go():
+    assert decided(exit=1)["decision"] == "undecided"
+    assert decided(opened(targets={"rto": UNSET, "rpo": SET}), exit=1)["decision"] == "no-go"
+
+
+def test_a_restore_of_a_backup_made_for_the_gate_does_not_prove_the_operators():
+    fetched = {"kind": "shadow.fetched", "store": "database", "taken": True}
+    assert decided(fetched)["decision"] == "undecided"
+    assert decided(fetched | {"taken": False})["decision"] == "go"
+    assert decided(opened(stand_in=True), fetched)["decision"] == "go"
+
+
+def test_what_failed_stays_a_no_go_where_something_beside_it_broke():
+    checks = {"checks": [{"check": "a", "verdict": "failed"}, {"check": "b", "verdict": "error"}]}
+    assert decided(conformance=checks)["decision"] == "no-go"
+    assert decided(rehearsal=REHEARSAL | {"verdict": "error", "findings": [FINDING]})["decision"] == "no-go"
+    assert decided(drills=[SHADOW | {"verdict": "error", "findings": [FINDING]}])["decision"] == "no-go"
+
+
+def test_what_the_rehearsal_did_not_look_at_and_what_it_merely_noticed_are_told_and_decide_nothing():
+    notice = {"code": "UPGRADE-REMOVES-STRUCTURE", "severity": "notice", "seen": "1 policy", "remedy": "see it"}
+    remarks = [{"what": "tags of the objects", "reason": "not kept"}] * 2
+    found = decided(rehearsal=REHEARSAL | {"findings": [notice], "not_tested": remarks})
+    told = {each["code"]: each["seen"] for each in found["reasons"] if each["what"] != "rehearsal of the upgrade"}
+    assert found["decision"] == "go"
+    assert "1 policy" in told["REHEARSAL-NOTICE"] and told["REHEARSAL-NOT-TESTED"] == "tags of the objects"

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from reports import artefacts, auditor_page, closing, notice, page, webhook
+from reports import artefacts, auditor_page, closing, notice, page, webhook, wording
 from reports.__main__ import main
 from reports.assessment import assess_run
 from reports.population import read
@@ -24,6 +24,17 @@ def said_by(text):
     waiver = {"covers": text, "reason": text, "owner": text, "expires": "2027-01-31"}
     ci = {"system": text, "ids": {"JOB": text}}
     return {**dict.fromkeys(PLACES, text), "in_scope": [text], "out_of_scope": [text], "waivers": [waiver], "ci": ci}
+
+
+@pytest.mark.parametrize("sign", [0xAD, 0x34F, 0x180E, 0x200D, 0x2060, 0x2064, 0x206A, 0x2800, 0x3164, 0xFE0F, 0xFFA0,
+                                  0xFFF9, 0x1D173, 0xE0041, 0xE0100])  # fmt: skip
+def test_a_sign_that_nobody_can_see_is_spelled_out(sign):
+    assert wording.one_line(f"a{chr(sign)}b") == f"a<U+{sign:04X}>b"
+
+
+@pytest.mark.parametrize("text", ["naïve Straße", "日本語", "עברית", "हिन्दी", "🙂"])
+def test_what_can_be_seen_is_left_as_it_is(text):
+    assert wording.one_line(text) == text
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ PASSED = PastDrill(
 )  # fmt: skip
 FAILED = dataclasses.replace(PASSED, verdict=Verdict.FAILED, recovery_time_ns=None)
 EVIDENCE = {"suite": {"version": "0.1.0", "commit": "c0ffee"}, "opened_utc": "2026-11-22T00:00:00Z",
-            "verdict": "failed", "controls": {"planted": 75, "caught": 74}}  # fmt: skip
+            "closed_utc": "2026-11-22T00:01:00Z", "verdict": "failed",
+            "controls": {"planted": 75, "caught": 74}}  # fmt: skip
 FIRST, SECOND = 1_795_219_200, 1_795_305_600  # 21 and 22 November 2026, midnight UTC
 
 
@@ -79,6 +80,14 @@ def test_a_drill_that_fails_keeps_the_time_of_its_last_success():
 
 def test_a_drill_that_passed_in_a_run_that_was_aborted_is_no_success():
     assert "drill_last_success_timestamp_seconds" not in samples(past(22, PASSED, state=State.ABORTED))
+
+
+@pytest.mark.parametrize("wrong", [{"verdict": Verdict.ERROR}, {"opened_utc": "2099-01-01T00:00:00Z"}])
+def test_what_passed_in_a_run_that_broke_off_or_by_a_clock_that_is_ahead_is_no_success(wrong):
+    later = dataclasses.replace(past(22, PASSED, conformance=Verdict.PASSED), **wrong)
+    read = samples(past(21, PASSED, conformance=Verdict.PASSED), later)
+    for name in ("drill_last_success_timestamp_seconds", "conformance_last_success_timestamp_seconds"):
+        assert value(read, name) == FIRST
 
 
 def test_a_drill_on_a_stand_in_and_one_with_another_timing_are_apart():

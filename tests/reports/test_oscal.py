@@ -90,6 +90,14 @@ def test_a_drill_supports_the_controls_that_the_table_says(run):
     assert said == {each.control.name for each in controls.supported_by(assessed) if each.supporting}
 
 
+def test_a_time_that_is_not_stock_is_said_to_be_so_beside_it(run):
+    assessed, directory = run()
+    assessed["drills"][0]["rebuilt"] = {"timing": {"stock": False, "label": "NOT STOCK: ttl 5 s"}}
+    text = results(oscal.document(assessed, directory))["observations"][0]["description"]
+    assert "Recovery time achieved: 4.21 s; timing NOT STOCK; objective" in text
+    assert text.count("NOT STOCK") == 1
+
+
 def test_a_drill_that_failed_supports_nothing(run):
     observations = results(oscal.document(*run(uncaught=["row lost"])))["observations"]
     assert not [each for row in observations for each in row["props"] if each["name"] == "supports"]

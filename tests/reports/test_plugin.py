@@ -107,6 +107,24 @@ def test_evidence_is_written_after_the_last_fixture_and_before_the_page(session,
     assert "test_no_drill" in page
 
 
+def test_a_page_that_finds_no_room_is_told_of_and_the_run_is_closed_and_sealed(session, runs):
+    result = session("--junit-xml=/dev/full")
+    (run,) = runs()
+    assert result.ret == 3
+    result.stdout.fnmatch_lines(["a report was not written: *No space left on device*"])
+    assert main(["verify", str(run)]) == 0
+
+
+def test_evidence_that_cannot_be_written_is_told_of_in_one_line(session, runs, pytester):
+    (pytester.path / "drills/test_in_the_way.py").write_text(
+        'def test_in_the_way(run):\n    (run.directory / "evidence.json.half").mkdir()\n'
+    )
+    result = session("--html=/dev/full")
+    assert result.ret == 3
+    result.stdout.fnmatch_lines(["*evidence.json: Is a directory*make room*"])
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+
+
 def test_no_secret_reaches_a_report_and_no_ci_variable_the_page(session, runs, monkeypatch):
     monkeypatch.setenv("FAIL", "1")
     result = session("-rA")

@@ -2,13 +2,15 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
 
 from reports.__main__ import main
 from reports.history import history, stale_restores
-from reports.population import last_successes
+from reports.population import last_successes, summary_of
+from reports.register import retire
 
 
 @pytest.fixture
@@ -71,9 +73,25 @@ def test_a_stale_restore_is_an_exit_status_where_that_is_asked_for(past, shown, 
 def test_a_failover_that_passed_makes_no_restore_fresh(past, now):
     past.add(200)
     past.add(1, drill={"level": "failover"})
-    assert len(stale_restores(last_successes(past.runs()), now, 90)) == 1
+    assert len(stale_restores(last_successes(past.runs(), now), now, 90)) == 1
     past.add(1, drill={"level": "shadow"})
-    assert stale_restores(last_successes(past.runs()), now, 90) == []
+    assert stale_restores(last_successes(past.runs(), now), now, 90) == []
+
+
+def test_a_run_of_a_clock_that_is_ahead_is_told_and_makes_nothing_fresh(past, shown):
+    place = past.add(-26_000)
+    code, text = shown("--fail-stale")
+    assert code == 1
+    assert "no restore has ever passed" in text and f"{place.name} was opened after this moment" in text
+    assert json.loads(shown("--format", "json")[1])["runs"][0]["ahead_of_time"]
+
+
+def test_sign_offs_that_were_deleted_with_their_run_are_told(past, shown):
+    place = past.add(90)
+    (place / "sign-off-1.dsse.json").write_text("")
+    retire(past.directory, [(place.name, summary_of(past.runs()[0]))])
+    shutil.rmtree(place)
+    assert "register: retired, sign-offs deleted with it: 1" in shown()[1]
 
 
 def test_a_run_that_is_as_old_as_is_allowed_is_not_stale(past, now):

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import shutil
 
 import pytest
@@ -106,10 +107,31 @@ def test_a_run_that_the_register_holds_and_the_disk_does_not_is_missing_or_retir
     assert past.runs()[0].drills == run.drills
 
 
+def test_a_retired_run_keeps_what_could_not_be_tested_and_how_often_it_was_signed_off(past):
+    place = past.add(not_tested=[{"what": "disaster page_damaged", "reason": "no root"}])
+    (place / "sign-off-1.dsse.json").write_text("")
+    retire(past.directory, [(place.name, summary_of(past.runs()[0]))])
+    shutil.rmtree(place)
+    (run,) = past.runs()
+    assert (run.not_tested, run.sign_offs) == ((("disaster page_damaged", "no root"),), 1)
+
+
 def test_a_register_with_a_line_that_cannot_be_read_is_told_of_and_hides_no_run(past):
     place = past.add()
     (past.directory / "register.jsonl").write_text("nonsense\n")
     assert states(past) == {"register.jsonl": State.BROKEN, place.name: State.CLOSED}
+
+
+def test_the_controls_of_a_rehearsal_are_in_the_score(past):
+    kept, rehearsed = past.kept["controls"], {"controls": {"planted": 7, "caught": 6}}
+    past.add(rehearsal=rehearsed)
+    assert past.runs()[0].score == f"{kept['caught'] + 6}/{kept['planted'] + 7}"
+
+
+@pytest.mark.parametrize("system", ["Linux 6.1.0-44 x86_64", "Linux 6.12.1 x86_64", "Linux x86_64"])
+def test_a_machine_is_the_same_after_an_update_of_its_kernel(past, system):
+    past.add(host={"system": system, "processors": 2})
+    assert past.runs()[0].host == "Linux x86_64, 2 processors"
 
 
 def test_a_directory_of_something_else_is_no_run(past):
@@ -126,28 +148,42 @@ def test_the_last_success_is_the_newest_run_in_which_all_drills_of_the_kind_pass
     past.add(30)
     past.add(20, verdict="failed")
     past.add(10, aborted=True)
-    (success,) = last_successes(past.runs())
+    (success,) = last_successes(past.runs(), now)
     assert (success.architecture, success.level, success.stand_in) == ("single-node", "destroy", True)
     assert success.days(now) == 30
 
 
+def test_a_run_that_broke_off_after_its_first_drill_is_no_success(past, now):
+    past.add(20)
+    past.add(1, verdict="error", drill={"verdict": "passed"})
+    (success,) = last_successes(past.runs(), now)
+    assert success.days(now) == 20
+
+
+def test_a_run_of_a_clock_that_is_ahead_is_no_success_and_hides_none(past, now):
+    past.add(20)
+    past.add(-26_000)
+    (success,) = last_successes(past.runs(), now)
+    assert success.days(now) == 20
+
+
 def test_a_kind_that_never_passed_is_listed_without_a_success(past, now):
     past.add(verdict="failed")
-    (success,) = last_successes(past.runs())
+    (success,) = last_successes(past.runs(), now)
     assert (success.run, success.days(now)) == (None, None)
 
 
-def test_a_negative_control_of_a_cluster_is_no_success_by_itself(past):
+def test_a_negative_control_of_a_cluster_is_no_success_by_itself(past, now):
     timing = {"timing": {"stock": True, "label": "stock"}, "expects": ["SPLIT-BRAIN"]}
     past.add(drill={"level": "failover", "failover": timing})
-    (success,) = last_successes(past.runs())
+    (success,) = last_successes(past.runs(), now)
     assert success.run is None
 
 
-def test_the_stand_in_never_stands_for_the_product(past):
+def test_the_stand_in_never_stands_for_the_product(past, now):
     past.add(5)
     past.add(400, drill={"stand_in": False})
-    assert [(each.stand_in, each.run.run_id[:4]) for each in last_successes(past.runs())] == [
+    assert [(each.stand_in, each.run.run_id[:4]) for each in last_successes(past.runs(), now)] == [
         (False, "2025"), (True, "2026")]  # fmt: skip
 
 
@@ -164,3 +200,11 @@ def test_a_period_includes_its_first_and_last_day(past, now):
     day = now.date()
     kept = since(past.runs(), day.replace(day=day.day - 3), day.replace(day=day.day - 2))
     assert [run.run_id[6:8] for run in kept] == ["19", "20"]
+
+
+def test_a_run_whose_journal_is_no_file_is_listed_as_broken(past):
+    directory = past.add()
+    (directory / "journal.jsonl").unlink()
+    os.mkfifo(directory / "journal.jsonl")
+    (run,) = past.runs()
+    assert (run.state, run.problem) == (State.BROKEN, "journal.jsonl is no file")

@@ -1,14 +1,44 @@
 """``python -m reports retain``: what goes, what stays, and that nothing goes silently."""
 
 import fcntl
+import hashlib
 import json
 import shutil
 
 import pytest
 
-from reports import register, retention
+from reports import evidence, register, retention
 from reports.__main__ import main
+from reports.assessment import assess_run
 from reports.population import State
+from reports.records import GENESIS, canonical
+
+DRILL = "single-node-pg_dump-total_loss"
+
+
+@pytest.fixture
+def past(past):
+    """As in the conftest, but what is added holds: its journal is chained anew and its figures are computed."""
+    add = past.add
+
+    def add_one_that_holds(days=0, *, verdict="passed", **given):
+        place = add(days, verdict=verdict, **given)
+        events, path, before = [], place / "journal.jsonl", GENESIS
+        for event in map(json.loads, path.read_text("utf-8").splitlines()):
+            if event["kind"] == "drill.opened" and verdict == "failed":
+                event["objectives"]["rto"]["target_ns"] = 1
+            event |= {"prev": before}
+            body = {key: value for key, value in event.items() if key != "hash"}
+            before = event["hash"] = hashlib.sha256(canonical(body)).hexdigest()
+            events.append(canonical(event) + b"\n")
+        path.write_bytes(b"".join(events))
+        shutil.copytree(past.built / DRILL, place / DRILL)
+        if "drill" not in given:
+            evidence.write(assess_run(place), place / "evidence.json")
+        return place
+
+    past.add = add_one_that_holds
+    return past
 
 
 def plan(past, now, **options):
@@ -68,6 +98,15 @@ def test_what_cannot_be_read_is_not_deleted(past, now):
 def test_a_run_whose_figures_the_register_cannot_keep_is_not_deleted(past, now, name):
     past.add(90, verdict="failed", drill={"methods": {name: "pg_dump"}})
     assert "its figures" in plan(past, now).stay[0][1]
+
+
+def test_a_run_whose_files_differ_is_not_deleted(past, now):
+    place = past.add(90, verdict="failed")
+    past.add(1)
+    path = place / "evidence.json"
+    path.write_text(path.read_text().replace('"verdict": "failed"', '"verdict": "passed"'))
+    past.add(80)
+    assert next(reason for _, reason in plan(past, now).stay).startswith("its files differ, see verify: evidence.json")
 
 
 def test_without_delete_nothing_is_changed(past, retain):

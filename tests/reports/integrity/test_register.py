@@ -118,10 +118,7 @@ def test_a_run_that_is_at_work_is_not_looked_at(opened, population, verify):
     assert f"{run.run_id} is running and not looked at" in verify(population.runs).told
 
 
-def test_an_unsealed_run_that_nothing_signed_speaks_of_differs_where_a_key_is_given(
-    add_run, key, made, verify, tmp_path
-):
-    add_run("20261122T210000Z-0001", key.signer)
+def test_an_unsealed_run_that_nothing_signed_speaks_of_differs_where_a_key_is_given(add_run, made, verify, tmp_path):
     made().directory.rename(tmp_path / "runs" / "20261122T210403Z-4f9a")
     with register.locked(tmp_path / "runs") as book:
         book.catch_up()
