@@ -60,8 +60,9 @@ class Suite:
         return json.loads(file.read_text("utf-8"))
 
     def left(self):
-        """Everything in the work and runs directories but the lock, which is empty and stays."""
-        return [str(path) for folder in (self.work, self.runs) for path in folder.glob("*") if path.name != "lock"]
+        """Everything in the work and runs directories but the lock, which is empty, and the register of runs: both stay."""
+        stay = ("lock", "register.jsonl")
+        return [str(path) for folder in (self.work, self.runs) for path in folder.glob("*") if path.name not in stay]
 
 
 @pytest.fixture

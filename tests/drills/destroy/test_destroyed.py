@@ -161,7 +161,7 @@ def test_what_a_killed_drill_destroyed_is_kept_named_by_the_next_run_and_restore
     popen = begun(somebody, '"kind":"strike.proven"')
     popen.kill()
     popen.communicate()
-    run = sorted((somebody.place / "runs").glob("*"))[-1].name
+    run = sorted((somebody.place / "runs").glob("*/"))[-1].name
     with contextlib.suppress(OSError):
         wait_until(lambda: not (somebody.place / "work" / run).exists(), seconds=30, interval=0.05, what="the sweep")
     assert [key for key, _ in listed(somebody.made.objects) if not key.startswith("enprivacy-drill/")] == []
