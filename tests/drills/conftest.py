@@ -60,7 +60,7 @@ class Suite:
         return json.loads(file.read_text("utf-8"))
 
     def left(self):
-        """Everything in the work and runs directories but the lock, which is empty, and the register of runs: both stay."""
+        """Everything in the work and runs directories but the lock and the register of runs, which stay."""
         stay = ("lock", "register.jsonl")
         return [str(path) for folder in (self.work, self.runs) for path in folder.glob("*") if path.name not in stay]
 
