@@ -62,7 +62,7 @@ def assess_failover(
     excused = row_control.excused(expects, failures)
     events = row_control.excuse_checks(events, excused)
 
-    (rto, too_long), (rpo, too_much) = _objectives(opened, account, recovered["achieved_ns"], due=due)
+    (rto, too_long), (rpo, too_much) = _objectives(opened, account, recovered, due=due)
     checks, (controls, uncaught) = measures.checks(events), measures.controls(events)
     if expects and closed and strike_ns is not None:
         row, missed = row_control.judge(cluster["variant"], opened["disaster"], expects, failures,
@@ -74,6 +74,10 @@ def assess_failover(
     reasons = [*_reasons(events, closed, proven, account), *measures.unproven(checks, controls)]
     if not expects:
         reasons += [*measures.unmeasured(rto, rpo), *recovery_point.too_coarse(rpo, account.accounting)]
+        if rto["achieved_ns"] == 0 and rto["verdict"] == Verdict.ERROR:
+            most, target = format_duration(recovered["upper_ns"]), format_duration(rto["target_ns"])
+            told = f"no transaction failed, and one took so long that the outage may have lasted {most}"
+            reasons.append((Verdict.ERROR, f"{told}: that does not show that the target of {target} was met"))
     judged = [verdict for verdict, _ in reasons]
     judged += [Verdict(row["verdict"]) for row in [*checks, *controls["rows"]]]
     judged += [Verdict.FAILED for each in findings if each["severity"] == "failure"]
@@ -101,9 +105,13 @@ def assess_failover(
 
 
 def _objectives(
-    opened: Event, account: ClusterAccount, took_ns: int | None, *, due: bool
+    opened: Event, account: ClusterAccount, recovered: Mapping[str, Any], *, due: bool
 ) -> tuple[tuple[dict[str, Any], list[Finding]], tuple[dict[str, Any], list[Finding]]]:
-    """The two rows of the objectives table; a negative control is measured and held to none."""
+    """The two rows of the objectives table; a negative control is measured and held to none.
+
+    Where no probe failed nothing was seen of an outage, which may have been as long as the longest time between two
+    successes: that does not meet a target shorter than it.
+    """
     rto, rpo = opened["objectives"]["rto"], opened["objectives"]["rpo"]
     late, unknown = Verdict.FAILED if due else Verdict.ERROR, Verdict.ERROR
     if opened["cluster"]["expects"]:
@@ -111,7 +119,8 @@ def _objectives(
         late = unknown = Verdict.NO_TARGET
     accounting = account.accounting
     return (
-        measures.judge("rto", rto, took_ns, lower_bound=False, unmeasured=late),
+        measures.judge("rto", rto, recovered["achieved_ns"], lower_bound=False, unmeasured=late,
+                       resolution_ns=recovered["upper_ns"] or 0),
         measures.judge("rpo", rpo, accounting.rpo_achieved_ns if accounting else None, unmeasured=unknown,
                        lower_bound=bool(accounting and accounting.lower_bound),
                        resolution_ns=accounting.resolution_ns if accounting else 0),

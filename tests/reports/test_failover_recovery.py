@@ -1,7 +1,11 @@
 """The recovery time of a failover, from probes of which several were under way at once."""
 
+import types
+
+import pytest
+
 from reports.accounting import Outage
-from reports.failover import _recovery_time
+from reports.failover import _objectives, _recovery_time
 
 MS = 1_000_000
 STRIKE, BACK = 10_000 * MS, 15_000 * MS
@@ -45,3 +49,12 @@ def test_one_under_way_at_the_strike_may_be_the_last_that_failed():
 
 def test_where_none_failed_it_is_nothing_give_or_take_the_longest_time_between_two():
     assert measured(USUAL, (9_000, 9_300, True), (9_900, 13_900, True), (12_000, 14_000, True)) == (0, 0, 4_600)
+
+
+@pytest.mark.parametrize(("target", "verdict"), [(4_000, "error"), (5_000, "passed")])
+def test_where_none_failed_no_target_is_met_that_is_shorter_than_the_outage_may_have_been(target, verdict):
+    objectives = {each: {"target_ns": target * MS, "source": "option"} for each in ("rto", "rpo")}
+    opened = {"objectives": objectives, "cluster": {"expects": []}}
+    recovered = {"achieved_ns": 0, "upper_ns": 4_600 * MS}
+    (rto, findings), _ = _objectives(opened, types.SimpleNamespace(accounting=None), recovered, due=True)
+    assert (rto["verdict"], findings) == (verdict, [])
