@@ -76,8 +76,8 @@ def assess_failover(
         reasons += [*measures.unmeasured(rto, rpo), *recovery_point.too_coarse(rpo, account.accounting)]
         if rto["achieved_ns"] == 0 and rto["verdict"] == Verdict.ERROR:
             most, target = format_duration(recovered["upper_ns"]), format_duration(rto["target_ns"])
-            told = f"no transaction failed, and one took so long that the outage may have lasted {most}"
-            reasons.append((Verdict.ERROR, f"{told}: that does not show that the target of {target} was met"))
+            why = f"no transaction failed, and one took so long that the outage may have lasted {most}"
+            reasons.append((Verdict.ERROR, f"{why}: that does not show that the target of {target} was met"))
     judged = [verdict for verdict, _ in reasons]
     judged += [Verdict(row["verdict"]) for row in [*checks, *controls["rows"]]]
     judged += [Verdict.FAILED for each in findings if each["severity"] == "failure"]
