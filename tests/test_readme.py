@@ -112,7 +112,8 @@ def shown_by(module, *words):
 
 
 def shown_commands():
-    return list(commands(README.read_text("utf-8"))) if README.is_file() else []
+    shown = commands(README.read_text("utf-8")) if README.is_file() else ()
+    return [list(words) for words in dict.fromkeys(map(tuple, shown))]
 
 
 @pytest.mark.parametrize("words", shown_commands(), ids=" ".join)
