@@ -12,7 +12,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from reports import auditor_facts as facts
-from reports import controls, heat_map, page, population, trend, wording
+from reports import closing, controls, heat_map, page, population, trend, wording
 from reports.population import PastRun
 from reports.records import read_lines
 from reports.templates import MOST_ROWS, environment, figures_of, style
@@ -77,6 +77,7 @@ def render(evidence: Mapping[str, Any], directory: Path, runs: Sequence[PastRun]
             stand_ins=any(part["stand_in"] for _, part in facts.parts(evidence)),
             not_stock=wording.not_stock(evidence["drills"]),
             timing_of=wording.timing_of,
+            no_target=closing.no_target(evidence),
             drills=_drills(evidence, journal, directory),
             period=period,
             systems=_systems(evidence),

@@ -62,10 +62,21 @@ def lines(evidence: Mapping[str, Any]) -> Iterator[Line]:
     if any(part["stand_in"] for part in [*drills, *([evidence["conformance"]] if evidence["conformance"] else [])]):
         yield f"{'of:':<10}the reference application, a stand-in; not the Enprivacy product", {}
     yield f"{'verdict:':<10}{evidence['verdict']}", _STYLES.get(evidence["verdict"], {})
+    if unset := no_target(evidence):
+        yield f"{'targets:':<10}{unset}", _STYLES["not tested"]
     if "gate" in evidence:
         yield "", {}
         for text, style in gate.lines(evidence["gate"]):
             yield from _wrapped("", text, dict(style))
+
+
+def no_target(evidence: Mapping[str, Any]) -> str:
+    """That nobody set how long a recovery may take or what may be lost, for some drills or all; empty where all are."""
+    rows = [row for drill in evidence["drills"] for row in drill["objectives"]]
+    unset = sum(row["target_ns"] is None for row in rows)
+    if unset == len(rows):
+        return "no recovery target was set" if rows else ""
+    return f"no recovery target was set for {unset} of {len(rows)} objectives" if unset else ""
 
 
 def _cells(drill: Mapping[str, Any]) -> list[str]:

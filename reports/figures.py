@@ -153,7 +153,10 @@ def ledger(
     shut = drill["recovery_time"]["shut_ns"]
     if shut is not None and first <= shut <= last:
         parts.append(element("line", x1=f"{x(shut):.1f}", x2=f"{x(shut):.1f}", y1=22, y2=bottom, class_="shut"))
-        parts.append(element("text", "clients shut out", x=f"{x(shut) + 6:.1f}", y=18))
+        at_end = x(shut) > WIDTH - 110
+        y = 34 if at_end and x(shut) - x(strike) < 110 else 18  # else it would be written over the strike's own word
+        parts.append(element("text", "clients shut out", x=f"{x(shut) + (-6 if at_end else 6):.1f}", y=y,
+                              text_anchor="end" if at_end else "start"))  # fmt: skip
     felt = drill["recovery_time"]["felt"]
     if first <= (felt["first_after_ns"] or -1) <= last:
         back = x(felt["first_after_ns"])

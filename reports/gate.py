@@ -103,7 +103,8 @@ def lines(decided: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, bool]]
     for reason in decided["reasons"]:
         bad = reason["verdict"] in (Verdict.FAILED, Verdict.ERROR)
         shade = {"red": True} if bad else {"green": True} if reason["verdict"] == Verdict.PASSED else {"yellow": True}
-        yield f"{reason['verdict']}: {wording.one_line(reason['what'] + ': ' + reason['seen'], _LONGEST)}", shade
+        part = "" if reason["required"] else " (decides nothing)"
+        yield f"{reason['verdict']}{part}: {wording.one_line(reason['what'] + ': ' + reason['seen'], _LONGEST)}", shade
         if reason["remedy"]:
             yield f"    remedy: {wording.one_line(reason['remedy'], _LONGEST)}", {}
 
@@ -208,7 +209,8 @@ def _conformance(evidence: Mapping[str, Any], opened: Event) -> Iterator[Reason]
     part, what = evidence["conformance"], "conformance"
     remedy = "see the findings, and run pytest checks on it"
     if part is None or not part["checks"]:
-        yield _reason(what, Verdict.ERROR, "no check looked at the deployment", code="CONFORMANCE", remedy=remedy)
+        yield _reason(what, Verdict.ERROR, "no check looked at the deployment", code="CONFORMANCE",
+                      remedy="run the gate to its end, without -k")  # fmt: skip
         return
     ran = {row["check"] for row in part["checks"]}
     if left_out := [name for name in opened.get("checks", ()) if name not in ran]:
@@ -216,7 +218,8 @@ def _conformance(evidence: Mapping[str, Any], opened: Event) -> Iterator[Reason]
                       remedy="run the gate to its end, without -k, -m and --deselect")  # fmt: skip
     verdicts = [Verdict(row["verdict"]) for row in part["checks"]]
     judged = [verdict for verdict in verdicts if verdict is not Verdict.NOT_TESTED]
-    counts = ", ".join(f"{verdicts.count(each)} {each}" for each in Verdict if each in verdicts)
+    order = [*(each for each in Verdict if each is not Verdict.NOT_TESTED), Verdict.NOT_TESTED]
+    counts = ", ".join(f"{verdicts.count(each)} {each}" for each in order if each in verdicts)
     bad = [f"{row['check']} {row['verdict']}" for row in part["checks"] if row["verdict"] in ("failed", "error")]
     verdict = Verdict.worst(judged) if judged else Verdict.NOT_TESTED
     verdict = _known(verdict, Verdict.FAILED in judged)
@@ -225,7 +228,7 @@ def _conformance(evidence: Mapping[str, Any], opened: Event) -> Iterator[Reason]
     if names and judged:
         yield _reason("conformance that was not judged", Verdict.NOT_TESTED, ", ".join(names), required=False,
                       code="CONFORMANCE-NOT-TESTED",
-                      remedy="the deployment is only observed, or the profile does not say enough")  # fmt: skip
+                      remedy="run pytest checks without a profile; see each check's reason")  # fmt: skip
 
 
 def _shadow(evidence: Mapping[str, Any]) -> Iterator[Reason]:
@@ -234,7 +237,7 @@ def _shadow(evidence: Mapping[str, Any]) -> Iterator[Reason]:
     drills = [drill for drill in evidence["drills"] if drill.get("level") == "shadow"]
     if not drills:
         yield _reason(what, Verdict.ERROR, "no backup was restored", code="SHADOW-RESTORE",
-                      remedy="see what kept it from running")  # fmt: skip
+                      remedy="run the gate to its end, without -k; see what kept the restore from running")  # fmt: skip
         return
     (drill,) = drills
     codes = [f"{each['code']} {each['seen']}" for each in drill["findings"] if each["severity"] == "failure"]
@@ -301,8 +304,10 @@ def _rehearsal(evidence: Mapping[str, Any], opened: Event) -> Iterator[Reason]:
     )
     for each in part["findings"]:
         if each["severity"] == "notice":
-            yield _reason("what the upgrade takes away or adds", Verdict.NOT_TESTED, f"{each['code']} {each['seen']}",
-                          code="REHEARSAL-NOTICE", remedy=each["remedy"], required=False)  # fmt: skip
+            of_structure = "STRUCTURE" in each["code"]  # the rest is of the sandbox, and not the upgrade's doing
+            named = "what the upgrade takes away or adds" if of_structure else "what the rehearsal noticed"
+            yield _reason(named, Verdict.NOT_TESTED, f"{each['code']} {each['seen']}", code="REHEARSAL-NOTICE",
+                          remedy=each["remedy"], required=False)  # fmt: skip
     if remarks := list(dict.fromkeys(remark["what"] for remark in part["not_tested"])):
         yield _reason("what the rehearsal did not look at", Verdict.NOT_TESTED, "; ".join(remarks), required=False,
                       code="REHEARSAL-NOT-TESTED", remedy="see why on the evidence page")  # fmt: skip

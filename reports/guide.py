@@ -94,9 +94,9 @@ def guide(runs_directory: Path) -> Document:
         if not drill.negative_control
     ]
     left_out = sum(run.state not in (State.CLOSED, State.RETIRED) for run in runs)
-    said = f"{len(drilled)} drills of {len(runs)} runs"
+    said = f"{wording.counted(len(drilled), 'drill')} of {wording.counted(len(runs), 'run')}"
     if left_out:
-        said += f"; {left_out} runs that were aborted, go on or cannot be read have no figure here"
+        said += f"; without a figure here, for aborted, at work or not to be read: {wording.counted(left_out, 'run')}"
     parts: list[Part] = [Paragraph(text=f"{said}. {CAUTION}")]
     if any(each.drill.stand_in for each in drilled):
         parts.append(Paragraph(text=STAND_IN))
@@ -216,7 +216,7 @@ def _objectives(drilled: Sequence[Drilled], kept: _Evidences) -> Iterator[Part]:
         rows += [_figures(title, stock, what, kept) for what in ("recovery_time", "recovery_point") if stock]
         for label in dict.fromkeys(each.drill.not_stock for each in members if each.drill.not_stock):
             these = [each.run.run_id for each in members if each.drill.not_stock == label]
-            named.append(f"{title}: {len(these)} drills, {label}; the newest in run {these[-1]}")
+            named.append(f"{title}: {wording.counted(len(these), 'drill')}, {label}; the newest in run {these[-1]}")
     yield from _table(
         "Achieved against objective", rows, "Architecture", "What", "Median", "Worst", "Drills", "From, to",
         "Objective, from the newest drill", "Data of the worst",

@@ -58,18 +58,20 @@ def history(
 
 
 def stale_restores(successes: Sequence[LastSuccess], now: datetime.datetime, stale_days: int) -> list[str]:
-    """A sentence for each architecture whose restore did not pass within so many days; the stand-in apart."""
+    """A sentence for each architecture whose restore did not pass within so many days; the stand-in apart.
+
+    One of which only failovers were drilled is among them: no restore of it has ever passed.
+    """
     restores: dict[tuple[str, bool], list[int]] = {}
     for each in successes:
-        if each.level in _RESTORES:
-            days = restores.setdefault((each.architecture, each.stand_in), [])
-            if (since := each.days(now)) is not None:
-                days.append(since)
+        days = restores.setdefault((each.architecture, each.stand_in), [])
+        if each.level in _RESTORES and (since := each.days(now)) is not None:
+            days.append(since)
     if not restores:
         return ["no restore was ever drilled"]
     return [
         f"{_text(architecture)}, {whose(stand_in)}: "
-        + (f"a restore last passed {min(days):,} days ago" if days else "no restore has ever passed")
+        + (f"a restore last passed {wording.counted(min(days), 'day')} ago" if days else "no restore has ever passed")
         for (architecture, stand_in), days in restores.items()
         if not days or min(days) > stale_days
     ]
@@ -180,7 +182,8 @@ def count_line(told: History) -> str:
     verdicts = [run.verdict for run in told.runs if run.state is State.CLOSED]
     parts = [f"{states.count(state):,} {state.value}" for state in State if state in states]
     closed = ", ".join(f"{verdicts.count(each):,} {each.value}" for each in reversed(Verdict) if each in verdicts)
-    return f"{len(states):,} runs: {', '.join(parts) or 'none'}" + (f"; of the closed ones {closed}" if closed else "")
+    of_closed = f"; of the closed ones {closed}" if closed else ""
+    return f"{wording.counted(len(states), 'run')}: {', '.join(parts) or 'none'}{of_closed}"
 
 
 def remarks(told: History) -> list[str]:
@@ -209,7 +212,8 @@ def as_text(told: History) -> Iterator[str]:
     yield ""
     yield from _table([cells(run) for run in told.runs[: -MOST_LISTED - 1 : -1]])
     if len(told.runs) > MOST_LISTED:
-        yield f"… and {len(told.runs) - MOST_LISTED:,} older runs; --since narrows, --format json has them all"
+        older = wording.counted(len(told.runs) - MOST_LISTED, "older run")
+        yield f"… and {older}; --since narrows, --format json has them all"
     if lines := remarks(told):
         yield ""
         yield from lines[:MOST_LISTED]

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from reports import figures, replication_figure, wording
+from reports import closing, figures, replication_figure, wording
 from reports.assessment import ledger_files
 from reports.records import HarnessError, format_duration, read_lines
 from reports.templates import MOST_ROWS, environment, figures_of, style
@@ -39,6 +39,7 @@ def render(evidence: Mapping[str, Any], directory: Path) -> str:
             lasted=lasted(journal),
             not_stock=wording.not_stock(evidence["drills"]),
             timing_of=wording.timing_of,
+            no_target=closing.no_target(evidence),
         )
     )
 

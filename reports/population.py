@@ -147,11 +147,8 @@ def read(runs_directory: Path) -> list[PastRun]:
     try:
         places = [place for place in runs_directory.iterdir() if place.is_dir()]
     except OSError as problem:
-        raise UsageProblem(
-            str(runs_directory),
-            seen=problem.strerror or str(problem),
-            remedy="name the directory that holds the directories of runs, such as reports/runs",
-        ) from None
+        remedy = "name the directory that holds the directories of runs, such as reports/runs"
+        raise UsageProblem(str(runs_directory), seen=problem.strerror or str(problem), remedy=remedy) from None
     register, wrong = files.register(runs_directory / REGISTER)
     runs = [run for place in places if (run := _read_one(place, register)) is not None]
     here = {run.directory.name for run in runs}
@@ -312,7 +309,7 @@ def _unfinished(found: PastRun, directory: Path) -> PastRun:
             return dataclasses.replace(found, state=State.RUNNING, verdict=None)
         return dataclasses.replace(found, state=State.ABORTED, problem="it ended before its first event was written")
     state = State.ABORTED
-    problem = f"{len(drills)} drills opened, {len(closed)} closed; last event {last.kind} at {last.utc}"
+    problem = f"drills opened: {len(drills)}, closed: {len(closed)}; last event {last.kind} at {last.utc}"
     if is_live(directory):
         state = State.RUNNING
     elif last.kind == "run.closed":

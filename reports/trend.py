@@ -16,7 +16,7 @@ from markupsafe import Markup
 from reports import wording
 from reports.figures import WIDTH, drawing, element
 from reports.population import PastDrill, PastRun, State
-from reports.records import format_duration
+from reports.records import NANOSECONDS, format_duration
 
 MOST_RUNS: Final = 1000
 MOST_MARKS: Final = 240
@@ -130,7 +130,7 @@ def _parts(marks: Sequence[Mark], what: str) -> list[str]:
     if not marks:
         return [element("text", "no run of it", x=_LEFT, y=_TOP + 20)]
     shown = thin(marks)
-    highest = max([mark.value_ns or 0 for mark in marks] + [1])
+    highest = max(mark.value_ns or 0 for mark in marks) or NANOSECONDS  # figures of 0 alone: a scale of 1 s
     targets = [mark.target_ns for mark in marks if mark.target_ns is not None]
     # A target far above every figure would press them all onto the axis: it is told in words instead.
     far = bool(targets) and min(targets) > 3 * highest

@@ -97,7 +97,7 @@ def _record_steps(directory: Path, book: Sequence[Line] | None) -> Iterator[Step
     if run.ended and (events[-1]["kind"] != "run.closed" or not path.read_bytes().endswith(b"\n")):
         yield differs(f"{path}: something follows the line that closed the run")
         return
-    yield Step(what="journal", text=f"{lines:,} events, their chain of digests holds")
+    yield Step(what="journal", text=f"{wording.counted(lines, 'event')}, their chain of digests holds")
     interrupted = _interrupted(run, book)
     if problem_seen := next(_promises(run, book, interrupted), ""):
         yield differs(problem_seen)

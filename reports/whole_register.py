@@ -50,8 +50,8 @@ def register_steps(runs_directory: Path | None, head: str) -> tuple[list[Step], 
     if head and all(line["hash"] != head for line in book):
         steps.append(differs(f"the register was cut short or replaced: no line of it has the hash {head}"))
     now = book[-1]["hash"] if book else "none"
-    kept = f"{len(book):,} lines, their chain of digests holds; head {now}, to be kept elsewhere for --register-head"
-    return [*steps, Step(what="register", text=kept)], book
+    kept = f"{wording.counted(len(book), 'line')}, chain of digests holds; head {now}, to be kept elsewhere for"
+    return [*steps, Step(what="register", text=f"{kept} --register-head")], book
 
 
 def all_steps(runs_directory: Path, trust: Trust, head: str = "") -> Iterator[Step]:

@@ -91,9 +91,30 @@ def not_stock(drills: Sequence[Mapping[str, Any]]) -> list[str]:
     return [timing["label"] for drill in drills if stock(drill) and (timing := timing_of(drill))]
 
 
+def counted(count: int, what: str) -> str:
+    """A number of things, by the word for one of them: ``1 run``, ``1,200 runs``."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def looked_at(counts: Mapping[str, int]) -> str:
     """What a check looked at, such as ``1,200 rows, 34 tables``."""
-    return ", ".join(f"{count:,} {one_line(what, 60)}" for what, count in counts.items()) or "nothing"
+    said = ((count, one_line(what, 60)) for what, count in counts.items())
+    return ", ".join(f"{count:,} {_one_of(what) if count == 1 else what}" for count, what in said) or "nothing"
+
+
+def _one_of(what: str) -> str:
+    """``commands killed`` and ``index entries`` for one: the first word in the plural, or else the last, without it."""
+    first, space, rest = what.partition(" ")
+    if rest and not first.endswith("s"):
+        before, space, last = what.rpartition(" ")
+        return f"{before}{space}{_singular(last)}"
+    return f"{_singular(first)}{space}{rest}"
+
+
+def _singular(word: str) -> str:
+    if word.endswith("ies"):
+        return f"{word[:-3]}y"
+    return word if word.endswith(("ss", "us", "is")) else word.removesuffix("s")
 
 
 def size(count: int) -> str:

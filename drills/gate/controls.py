@@ -67,7 +67,7 @@ def controls(proof: Proof) -> Iterator[Control]:
             name="an upgrade that ends well and loses a row", breaks="a release made to do so, run on a copy",
             expects=("UPGRADE-LOSES-ROWS",), look=lambda: _lossy(proof),
         )  # fmt: skip
-    yield Control(name="healthy twin", breaks="", expects=(), look=lambda: _untouched(proof))
+    yield Control(name="healthy twin", breaks="nothing", expects=(), look=lambda: _untouched(proof))
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import sys
-from pathlib import Path
 from typing import Final
 
 from reports import commands, control_matrix, document
@@ -28,13 +27,12 @@ def describe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", dest="end", metavar="DAY", default="", help="last day, itself included; default: that"
                         " of the newest run")  # fmt: skip
     parser.add_argument("--format", choices=("html", "md", "json"), default="md", help="default: md")
-    parser.add_argument("--runs-directory", metavar="DIR", type=Path, default=Path("reports/runs"),
-                        help="where the runs are; default: reports/runs")  # fmt: skip
+    commands.add_directory(parser)
 
 
 def run(given: argparse.Namespace) -> int:
     """Print the matrix; 1 where the period holds no run."""
-    found = control_matrix.matrix(given.runs_directory, _day(given.begin), _day(given.end))
+    found = control_matrix.matrix(commands.directory_given(given), _day(given.begin), _day(given.end))
     if given.format == "json":
         sys.stdout.write(control_matrix.as_json(found))
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Final
 
 from reports import commands, document, guide
@@ -22,13 +21,12 @@ def describe(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``guide``."""
     parser.description = _HELP
     parser.add_argument("--format", choices=("md", "html"), default="md", help="default: md")
-    parser.add_argument("--runs-directory", metavar="DIR", type=Path, default=Path("reports/runs"),
-                        help="where the runs are; default: reports/runs")  # fmt: skip
+    commands.add_directory(parser)
 
 
 def run(given: argparse.Namespace) -> int:
     """Print the tables; 1 where there is no figure to print."""
-    found = guide.guide(given.runs_directory)
+    found = guide.guide(commands.directory_given(given))
     write = document.as_html if given.format == "html" else document.as_markdown
     sys.stdout.write(write(found))
     return commands.GOOD if guide.measured(found) else commands.NOT_SO

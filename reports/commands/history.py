@@ -40,7 +40,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print it; 1 where a restore is stale and that was asked for."""
-    everything = population.read(given.directory)
+    everything = population.read(commands.of_runs(given.directory))
     shown = population.since(everything, _day(given.since))
     if given.drill:
         shown = _only(shown, given.drill)

@@ -36,7 +36,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print what goes and what stays; delete where that was asked for."""
-    runs = population.read(given.directory)
+    runs = population.read(commands.of_runs(given.directory))
     plan = retention.plan(runs, utc_now(), keep_days=given.keep_days, keep_last=given.keep_last)
     total = sum(retention.size(each) for each in plan.go)
     problems = retention.delete(given.directory, plan.go) if given.delete and plan.go else []
@@ -45,6 +45,6 @@ def run(given: argparse.Namespace) -> int:
     lines += [f"stays  {wording.one_line(each.run_id, 60)}  {wording.one_line(why, 200)}" for each, why in plan.stay]
     lines += [f"NOT REMOVED  {wording.one_line(problem, 300)}" for problem in problems]
     hint = "" if given.delete or not plan.go else "; nothing was changed: --delete removes them"
-    lines.append(f"{len(plan.go):,} of {len(runs):,} runs, {wording.size(total)}{hint}")
+    lines.append(f"{len(plan.go):,} of {wording.counted(len(runs), 'run')}, {wording.size(total)}{hint}")
     sys.stdout.writelines(f"{line}\n" for line in lines)
     return commands.NOT_SO if problems else commands.GOOD

@@ -10,6 +10,7 @@ from typing import Final
 
 from reports import commands, evidence, sign_offs, signing, whole_register, wording
 from reports.assessment import shaped
+from reports.records import UsageProblem
 from reports.sealed import Trust, key_id_of
 from reports.verification import run_steps
 
@@ -40,6 +41,15 @@ def run(given: argparse.Namespace) -> int:
     signer = signing.read_signer(given.key, passphrase=os.environ.get(signing.PASSPHRASE, ""))
     trust = Trust(keys=tuple(map(signing.read_public, given.run_key)))
     directory: Path = given.directory
+    if not whole_register.is_run(directory):
+        raise UsageProblem(wording.one_line(directory, 200), seen="no run", remedy="name a run's directory")
+    if signer.public_key.keyid == key_id_of(directory):
+        raise UsageProblem(
+            wording.one_line(given.key, 200),
+            seen="the key that signed the run itself",
+            remedy="sign off with the reviewer's own key, such as `python -m reports keygen` makes: a review is another"
+            " person's",
+        )
     last, book = whole_register.register_steps(whole_register.beside(directory), "")
     with shaped(directory):
         wrong = [step for step in [*run_steps(directory, trust, book), *last] if not step.holds]
@@ -53,8 +63,5 @@ def run(given: argparse.Namespace) -> int:
     if operator and operator.strip().casefold() == given.reviewer.strip().casefold():
         said = f"{wording.one_line(operator, 200)} is the operator of this run: a review is another person's"
         print(f"warning: {said}", file=sys.stderr)
-    if signer.public_key.keyid == key_id_of(directory):
-        print("warning: this key signed the run itself: a review is another person's, with another key",
-              file=sys.stderr)  # fmt: skip
     print(f"signed off {path}, by the key {signer.public_key.keyid}")
     return commands.GOOD

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from reports import commands, signing, whole_register
+from reports import commands, signing, whole_register, wording
 from reports.assessment import shaped
 from reports.records import UsageProblem
-from reports.sealed import Step, Trust
+from reports.sealed import DIFFERS, Step, Trust
 from reports.verification import run_steps
 
 NAME: Final = "verify"
@@ -27,6 +27,7 @@ It needs no network, no clock and nothing but the files. Without --key it says t
 with --key a run that this key has not signed differs. docs/integrity.md says what is covered, and what is not.
 A run that was aborted, without evidence.json, is assessed from what it wrote, and reads as error.
 """
+REMEDY: Final = "take nothing that differs as evidence, say which run it is, and drill again: docs/integrity.md"
 _EXITS: Final = (
     "exit status: 0 all of it holds; 1 something differs, and is named, or the run was aborted; 4 the input"
     " cannot be used"
@@ -62,7 +63,10 @@ def run(given: argparse.Namespace) -> int:
         reviewer_keys=tuple(map(signing.read_public, given.reviewer_key)),
     )
     directory: Path = given.directory
-    if not whole_register.is_run(directory) and directory.is_dir() and any(directory.iterdir()):
+    if not whole_register.is_run(directory):
+        remedy = f"name a run's directory, or the one that holds the directories of runs, such as {commands.RUNS}"
+        if not any(commands.of_runs(directory, remedy).iterdir()):
+            raise UsageProblem(wording.one_line(directory, 200), seen="empty", remedy=remedy)
         return _told(whole_register.all_steps(directory, trust, given.register_head))
     last, book = whole_register.register_steps(whole_register.beside(directory), given.register_head)
     with shaped(directory):
@@ -70,8 +74,10 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _told(steps: Iterable[Step]) -> int:
-    holds = True
+    holds, differing = True, False
     for step in steps:
         print(step)
-        holds = holds and step.holds
+        holds, differing = holds and step.holds, differing or step.what == DIFFERS
+    if differing:
+        print(f"{'remedy':<11}{REMEDY}")
     return commands.GOOD if holds else commands.NOT_SO

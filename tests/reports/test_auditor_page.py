@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reports import auditor_facts, auditor_page, wording
+from reports import auditor_facts, auditor_page, page, wording
 from reports.assessment import assess_run
 from reports.population import PastDrill, PastRun, State
 from reports.records import Verdict
@@ -171,6 +171,22 @@ def test_a_rehearsal_is_counted_and_its_exceptions_and_controls_are_told(made, t
     exceptions, controlled = text[text.index('id="exceptions"') :], text[text.index('id="controls"') :]
     assert "UPGRADE-LOSES-ROWS" in exceptions and "the way back under load" in exceptions
     assert "rehearsal of the upgrade</bdi>: 0/1 caught" in controlled and "row lost by it" in controlled
+
+
+def test_the_head_and_the_contents_of_a_gates_page_tell_its_decision(made, tags_of):
+    run = made()
+    decided = {"decision": "no-go", "upgrade": {"old": "3.0", "new": "<3.1>"}, "reasons": []}
+    for render in (lambda *given: auditor_page.render(*given, []), page.render):
+        text = render(assess_run(run.directory) | {"gate": decided}, run.directory)
+        tags_of(text)
+        head = text[: text.index('id="gate"')]
+        assert "Gate: NO-GO for <bdi>3.0</bdi> → <bdi>&lt;3.1&gt;</bdi>" in head
+        assert "Gate:" not in render(assess_run(run.directory), run.directory)
+
+
+def test_this_run_is_a_stand_ins_like_those_before_it(shown):
+    text, _ = shown(runs=[past("2026-11-10", Verdict.PASSED, stand_in=True)])
+    assert text.count("closed (stand-in)") == 2
 
 
 def test_every_file_of_the_run_is_named_with_its_digest(shown):

@@ -59,7 +59,7 @@ HEADINGS = "nodes => nodes.filter(node => node.checkVisibility()).map(node => Nu
 REPLAY = """
 import importlib.util, json, pathlib, shutil
 
-def test_drills(request, tmp_path):
+def test_drills_of_a_method_with_a_long_name_against_a_disaster_with_another(request, tmp_path):
     run = request.config.pluginmanager.get_plugin("enprivacy-run")
     spec = importlib.util.spec_from_file_location("builder", {builder!r})
     builder = importlib.util.module_from_spec(spec)

@@ -112,6 +112,13 @@ def test_a_time_that_was_held_to_no_target_supports_no_control_that_asks_for_one
     assert of(assessed(rto=60_000_000_000), "NIST 800-53r5 CP-10(4)").supporting
 
 
+def test_no_control_without_a_target_of_its_own_is_said_to_be_of_time():
+    words = (" in time", "good time", "objectives that", "set time")
+    for control in controls.every_control():
+        if not any(condition.targets for condition in control.conditions):
+            assert not any(word in control.about for word in words), control.name
+
+
 def test_a_time_that_is_not_stock_supports_no_control_that_asks_for_one(assessed):
     made = assessed(rto=60_000_000_000)
     rebuilt = {"rebuilt": {"timing": {"stock": False, "label": "NOT STOCK: ttl 5 s"}}}

@@ -206,3 +206,21 @@ def test_what_the_rehearsal_did_not_look_at_and_what_it_merely_noticed_are_told_
     told = {each["code"]: each["seen"] for each in found["reasons"] if each["what"] != "rehearsal of the upgrade"}
     assert found["decision"] == "go"
     assert "1 policy" in told["REHEARSAL-NOTICE"] and told["REHEARSAL-NOT-TESTED"] == "tags of the objects"
+    lines = [text for text, _ in gate.lines(found)]
+    assert any(line.startswith("not tested (decides nothing): what the upgrade takes away or adds: ") for line in lines)
+
+
+def test_a_notice_of_the_sandbox_is_not_told_as_the_upgrades_doing():
+    notice = {"code": "EGRESS-BY-FILE", "severity": "notice", "seen": "/run/a.sock", "remedy": "see it"}
+    found = decided(rehearsal=REHEARSAL | {"findings": [notice]})
+    assert [each["what"] for each in found["reasons"] if each["code"] == "REHEARSAL-NOTICE"] == [
+        "what the rehearsal noticed"
+    ]
+
+
+def test_what_k_left_out_is_mended_by_running_the_gate_to_its_end_and_what_was_judged_is_counted_first():
+    remedies = {each["code"]: each["remedy"] for each in decided(conformance=None, drills=[])["reasons"]}
+    assert all("to its end, without -k" in remedies[code] for code in ("CONFORMANCE", "SHADOW-RESTORE"))
+    told = {each["code"]: each for each in decided()["reasons"]}
+    assert told["CONFORMANCE"]["seen"] == "1 passed, 1 not tested"
+    assert "without a profile" in told["CONFORMANCE-NOT-TESTED"]["remedy"]

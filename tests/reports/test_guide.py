@@ -82,12 +82,12 @@ def test_a_figure_of_a_timing_that_is_not_stock_is_named_and_not_quoted(populati
     found = guide.guide(population({**RUNS, SECOND: ({"recovery": 7 * S}, {"rebuilt": NOT_STOCK})}))
     rto = next(part for part in found.parts if getattr(part, "caption", "") == "Achieved against objective").rows[0]
     assert not any(SECOND in cell for cell in rto)
-    assert found.parts[-1].lines[0].endswith(f"1 drills, NOT STOCK: ttl 5 s; the newest in run {SECOND}")
+    assert found.parts[-1].lines[0].endswith(f"1 drill, NOT STOCK: ttl 5 s; the newest in run {SECOND}")
 
 
 def test_an_aborted_run_has_no_figure_and_is_counted(population):
     found = guide.guide(population({FIRST: ({}, {}), SECOND: ({"run_closed": None, "drill_closed": None}, {})}))
-    assert found.parts[0].text.startswith("1 drills of 2 runs; 1 runs that were aborted")
+    assert found.parts[0].text.startswith("1 drill of 2 runs; without a figure here, for aborted, at work or")
 
 
 def test_sizes_are_those_of_the_backup_with_the_run(tables):
@@ -141,8 +141,21 @@ def test_the_command_prints_it(population, capsys, form):
     assert THIRD in capsys.readouterr().out
 
 
+def test_the_runs_can_be_named_as_an_argument_and_what_holds_none_is_refused(population, tmp_path, capsys):
+    runs = population(RUNS)
+    assert main(["guide", str(runs)]) == 0
+    assert main(["guide", str(runs), "--runs-directory", str(runs)]) == 4
+    assert main(["guide", str(runs / FIRST)]) == 4
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("x")
+    capsys.readouterr()
+    assert main(["guide", "--runs-directory", str(tmp_path / "docs")]) == 4
+    said = capsys.readouterr()
+    assert (said.out, "no runs directory. Remedy: name" in said.err) == ("", True)
+
+
 def test_without_any_run_nothing_is_measured(tmp_path, capsys):
-    assert main(["guide", "--runs-directory", str(tmp_path)]) == 1
+    assert main(["guide", "--runs-directory", str(tmp_path)]) == 1  # empty: before its first run
     assert "Not measured yet" in capsys.readouterr().out
 
 

@@ -68,6 +68,14 @@ def test_the_closing_table_shows_how_sharp_the_recovery_point_is(assessed):
     assert column[2:5] == ["0 s", "+/-50 ms", "of 1 ms"]
 
 
+def test_a_run_without_targets_says_so_in_its_head_and_at_its_end(shown, assessed):
+    told = [text for text, _ in closing.lines(assessed(rto=None, rpo=None))]
+    assert told[-1] == "targets:  no recovery target was set"
+    assert "No recovery target was set." in shown(rto=None, rpo=None)
+    assert closing.no_target(assessed(rto=1, rpo=None)) == "no recovery target was set for 1 of 2 objectives"
+    assert closing.no_target(assessed(rto=1, rpo=1)) == ""
+
+
 def test_the_page_shows_the_sources_beside_the_commit(shown, assessed):
     suite = assessed()["suite"]
     assert f"commit <code><bdi>{suite['commit'][:12]}</bdi></code>" in shown()
@@ -101,6 +109,13 @@ def test_the_page_tells_of_plan_shut_fallback_and_what_was_planted(shown):
     for words in ("went back before the strike", "900 ms after the strike", "Not the newest", "9 s old when",
                   "1, planted by the disaster", "planted by the disaster: toc.dat", ">clients shut out<"):  # fmt: skip
         assert words in text
+
+
+@pytest.mark.parametrize("shut", [100_000_000, 300_000_000, 900_000_000])
+def test_where_clients_were_shut_out_is_written_within_the_drawing(shown, shut):
+    placed = re.findall(r'<text x="([\d.]+)"[^>]*text-anchor="(\w+)"[^>]*>clients shut out', shown(shut=shut))
+    assert placed
+    assert [at for at, anchor in placed if anchor == "start" and float(at) + 100 > figures.WIDTH] == []
 
 
 def test_the_closing_table_of_many_drills_is_narrow_and_tells_once_what_all_left_out(assessed, builder):

@@ -112,6 +112,13 @@ def test_success_says_what_is_covered_and_what_is_not(archived, capsys):
     assert "the ledgers, what was witnessed and read, evidence.json; not report.html and junit.xml," in covered
 
 
+def test_what_differs_ends_with_what_to_do_about_it(archived, capsys):
+    with next(archived.glob("*/ledger.jsonl")).open("a") as file:
+        file.write("{}\n")
+    assert main(["verify", str(archived)]) == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("remedy     take nothing that differs as evidence")
+
+
 def test_a_tampered_ledger_is_named(archived, capsys):
     ledger = next(archived.glob("*/observed.jsonl"))
     ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:-1]))

@@ -7,6 +7,7 @@ from typing import Final
 from drills.sources.contract import Fetched, Fetching
 from fixtures import rclone
 from fixtures.shadow_settings import Kept
+from fixtures.tree import files_below
 from reports.records import utc_stamp
 
 
@@ -32,6 +33,7 @@ class Take:
         return Fetched(
             place=fetching.target, form="objects", label="copied now", instant=at,
             known_by="the clock at the copy's start", taken=True,
+            bytes=sum(file.stat(follow_symlinks=False).st_size for file in files_below(fetching.target)),
         )  # fmt: skip
 
 

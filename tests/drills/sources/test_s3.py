@@ -11,6 +11,7 @@ import pytest
 from checks.objects import compare_inventories, take_inventory
 from drills.contract import Job
 from drills.methods.database.pg_dump import METHOD as PG_DUMP
+from drills.registry import object_sources
 from drills.sources.putting_back import inventory_of
 from fixtures.backup_set import BackupSet, write_manifest
 from fixtures.shadow_settings import Kept
@@ -201,3 +202,14 @@ def test_a_command_that_fails_or_brings_nothing_says_so(tmp_path, fetch):
         fetch(command(tmp_path, "raise SystemExit(3)"))
     with pytest.raises(HarnessError, match="left nothing in DRILL_TARGET"):
         fetch(command(tmp_path, ""))
+
+
+def test_what_is_copied_now_is_counted_in_bytes(store, make_bucket, fetching, tmp_path):
+    (tmp_path / "kept" / "a").mkdir(parents=True)
+    (tmp_path / "kept" / "a" / "b.txt").write_text("an object")
+    bucket, put = make_bucket()
+    put(tmp_path / "kept", "")
+    asked = fetching()
+    shadowed = dataclasses.replace(asked.deployment, objects=dataclasses.replace(store, bucket=bucket))
+    fetched = object_sources()["take"].fetch(Kept(source="take"), dataclasses.replace(asked, deployment=shadowed))
+    assert (fetched.bytes, fetched.taken) == (len("an object"), True)

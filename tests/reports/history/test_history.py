@@ -78,6 +78,30 @@ def test_a_failover_that_passed_makes_no_restore_fresh(past, now):
     assert stale_restores(last_successes(past.runs(), now), now, 90) == []
 
 
+def test_an_architecture_of_which_only_a_failover_was_drilled_was_never_restored(past, shown):
+    past.add(1)
+    past.add(1, drill={"level": "failover", "architecture": "high-availability"})
+    code, text = shown("--fail-stale", "--stale-days", "99999")
+    assert code == 1
+    assert "high-availability, the stand-in: no restore has ever passed" in text
+    assert "every architecture" not in text
+
+
+@pytest.mark.parametrize("command", [["history"], ["retain", "--keep-days", "1"], ["controls"], ["guide"], ["verify"]])
+def test_a_directory_that_holds_no_run_is_refused_with_the_remedy(tmp_path, capsys, command):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("x")
+    for wrong in (tmp_path / "docs", tmp_path / "docs" / "a.md", tmp_path / "absent"):
+        assert main([*command, str(wrong)]) == 4
+        said = capsys.readouterr()
+        assert (said.out, said.err.count("\n"), "Remedy: name" in said.err) == ("", 1, True)
+
+
+def test_a_run_is_no_directory_of_runs(past, capsys):
+    assert main(["history", str(past.add(1))]) == 4
+    assert "a run, and no runs directory" in capsys.readouterr().err
+
+
 def test_a_run_of_a_clock_that_is_ahead_is_told_and_makes_nothing_fresh(past, shown):
     place = past.add(-26_000)
     code, text = shown("--fail-stale")

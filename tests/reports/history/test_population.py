@@ -38,7 +38,7 @@ def test_an_aborted_run_is_in_it_as_an_error_with_what_it_wrote(past):
     (run,) = past.runs()
     assert (run.state, run.verdict, run.aborted) == (State.ABORTED, Verdict.ERROR, True)
     assert [drill.verdict for drill in run.drills] == [Verdict.ERROR]
-    assert "1 drills opened, 1 closed" in run.problem
+    assert "drills opened: 1, closed: 1" in run.problem
 
 
 def test_a_run_whose_journal_is_held_is_running_and_has_no_verdict(past):

@@ -54,6 +54,11 @@ def test_a_target_is_a_line_on_the_scale_and_words_where_it_is_far_above(past):
     assert "target-line" not in str(svg) and "target 4 h, far above this scale" in words(svg)
 
 
+def test_a_drill_of_no_time_has_a_scale_of_a_second(past):
+    past.add(seconds=0)
+    assert ">1 s<" in str(drawn(past).svg)
+
+
 def test_without_a_target_it_says_so(past):
     past.add(drill={"objectives": []})
     assert dict(drawn(past).figures)["target"] == "no target"

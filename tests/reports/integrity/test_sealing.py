@@ -194,6 +194,13 @@ def test_a_run_that_does_not_verify_is_not_signed_off(population, key, capsys):
     assert list(sign_offs.there(population.first)) == [1]
 
 
+def test_the_key_of_the_run_itself_signs_nothing_off(population, key, capsys):
+    words = ["--reviewer", "Bo", "--note", "fine", "--key", str(key.file)]
+    assert main(["sign-off", str(population.first), *words]) == 4
+    assert "the reviewer's own key" in capsys.readouterr().err
+    assert list(sign_offs.there(population.first)) == [1]
+
+
 def test_the_operator_who_reviews_is_warned(population, key, capsys, monkeypatch):
     kept = {"context": {"operator": "Ada"}, "run_id": "x", "verdict": "passed"}
     monkeypatch.setattr("reports.evidence.read", lambda path: kept)
