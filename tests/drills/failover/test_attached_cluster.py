@@ -272,10 +272,12 @@ def test_what_its_profile_offers_is_drilled_and_the_rest_is_not_tested(operator)
     with operator.made.database.connect() as connection:
         left = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'enprivacy%'").fetchall()
     assert left == []
+    # The operator's key id is the word "operator", which a page says of its own accord.
+    secrets = [each for name, each in operator.secrets.items() if ":" not in each and name != "OPERATOR_KEY"]
     for path in (operator.place / "runs").rglob("*"):
         if path.is_file():
             text = path.read_bytes()
-            assert not any(secret.encode() in text for secret in operator.secrets.values() if ":" not in secret), path
+            assert not any(secret.encode() in text for secret in secrets), path
 
 
 @pytest.fixture
