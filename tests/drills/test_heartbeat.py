@@ -114,6 +114,7 @@ def beating(tmp_path_factory):
     store.launch(clients={})
     store.await_ready()
     yield Beating(directory, server, store)
+    server.kill()  # with its shared memory
     for running in processes.services:
         running.kill_tree()
 
